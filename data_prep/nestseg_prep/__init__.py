@@ -1,0 +1,1 @@
+"""The prep stage: DICOM and NIfTI in, arrays with trustworthy geometry out."""
