@@ -1,0 +1,96 @@
+"""Dictionary transforms over the prep stage, for bundles: the only prep module that imports MONAI."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms import MapTransform
+from torch import Tensor
+
+from nestseg_prep.nifti import read_nifti
+from nestseg_prep.padding import mirror_index, symmetric_padding
+
+
+def mirror_pad_tensor(x: Tensor, padding: Sequence[tuple[int, int]]) -> Tensor:
+    """Mirror the last ``len(padding)`` axes of ``x``; see :func:`nestseg_prep.padding.mirror_pad`."""
+    first = x.dim() - len(padding)
+    for dim, (before, after) in enumerate(padding, start=first):
+        if before or after:
+            index = torch.from_numpy(mirror_index(x.shape[dim], before, after))
+            x = x.index_select(dim, index.to(x.device))
+    return x
+
+
+class LoadVolumed(MapTransform):
+    """Read a NIfTI file or a DICOM series by the strict readers of the prep stage.
+
+    MONAI's own readers merge or drop DICOM series without a word; these refuse with a reason. The value
+    under each key is a path (a NIfTI file, or a folder that holds exactly one acceptable series) or a
+    :class:`nestseg_prep.dicom.scan.SeriesRef`. It becomes a float32 ``MetaTensor`` ``(1, i, j, k)`` of
+    true values whose affine maps voxels to RAS mm.
+    """
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Read every key.
+
+        Raises:
+            InputError: a file or series that cannot be trusted; one line, with the remedy.
+        """
+        d = dict(data)
+        for key in self.key_iterator(d):
+            volume, name = read_nifti(d[key]), str(d[key])
+            affine = torch.from_numpy(volume.affine)
+            array = np.ascontiguousarray(volume.array, dtype=np.float32)
+            d[key] = MetaTensor(
+                torch.from_numpy(array)[None],
+                affine=affine,
+                meta={
+                    "filename_or_obj": name,
+                    "original_affine": affine.clone(),
+                    "spatial_shape": np.asarray(array.shape),
+                    "original_channel_dim": float("nan"),
+                    "space": "RAS",
+                },
+            )
+        return d
+
+
+class MirrorPadd(MapTransform):
+    """Mirror an image ``(C, *spatial)`` up to a spatial size, however small it is.
+
+    MONAI's ``SpatialPadd(mode="reflect")`` fails where the padding is as wide as the image.
+
+    Args:
+        keys: images and labels to pad alike.
+        spatial_size: the smallest size per spatial axis, in voxels; larger images are left alone.
+        allow_missing_keys: as everywhere in MONAI.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, spatial_size: Sequence[int], allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.spatial_size = tuple(spatial_size)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Pad every key; the affine follows, so voxels keep their place in the patient."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            image = d[key]
+            padding = symmetric_padding(image.shape[1:], self.spatial_size)
+            padded = mirror_pad_tensor(image, padding)
+            if isinstance(padded, MetaTensor):
+                before = torch.tensor([float(b) for b, _ in padding] + [0.0], dtype=torch.float64)
+                affine = image.affine.clone().to(torch.float64)
+                affine[:, 3] -= affine @ before
+                padded.affine = affine
+            d[key] = padded
+        return d

@@ -1,0 +1,1 @@
+"""Bundles: recipes, their rendering, where they lie, and the checks they must pass."""

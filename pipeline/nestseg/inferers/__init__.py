@@ -1,0 +1,6 @@
+"""How a network is run over an image: MONAI inferers, named as ``_target_`` by the bundles."""
+
+from nestseg.inferers.autocast import AutocastInferer
+from nestseg.inferers.overlap_tile import OverlapTileInferer
+
+__all__ = ["AutocastInferer", "OverlapTileInferer"]

@@ -1,0 +1,56 @@
+"""The networks of the papers by name: the body of each builder is its paper's table."""
+
+from __future__ import annotations
+
+from nestseg.networks.grid import GridUNet
+
+
+def unet_2015(in_channels: int = 1, out_channels: int = 2, padding: str = "valid") -> GridUNet:
+    """U-Net (Ronneberger et al. 2015, fig. 1): 31,030,658 parameters, 572² → 388²."""
+    return GridUNet(
+        spatial_dims=2,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        features=(64, 128, 256, 512, 1024),
+        padding=padding,
+    )
+
+
+def unet3d_2016(
+    in_channels: int = 3, out_channels: int = 3, padding: str = "valid", *, affine: bool = False
+) -> GridUNet:
+    """3D U-Net (Çiçek et al. 2016, fig. 2): 132×132×116 → 44×44×28.
+
+    Channels double before each pool and up-convolutions keep theirs.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: classes.
+        padding: ``"valid"`` as in the paper, or ``"same"``.
+        affine: scale and shift in the batch norms. Without them the count is the paper's 19,069,955.
+    """
+    return GridUNet(
+        spatial_dims=3,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        features=(64, 128, 256, 512),
+        mid_features=(32, 64, 128, 256),
+        up_channels="keep",
+        up_bias=False,
+        norm=("batch", {"affine": affine}),
+        padding=padding,
+    )
+
+
+def unetpp_2018(
+    spatial_dims: int = 2, in_channels: int = 1, out_channels: int = 1, dropout: float = 0.0
+) -> GridUNet:
+    """UNet++ with deep supervision (Zhou et al. 2018): 9,041,700 parameters with its four heads."""
+    return GridUNet(
+        spatial_dims=spatial_dims,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        features=(32, 64, 128, 256, 512),
+        topology="unet++",
+        dropout=dropout,
+    )
