@@ -63,6 +63,7 @@ def render(bundle: Path) -> dict[str, str]:
         ]
         merged = compose([*fragments, ingredients.get("override", {})])
         configs[f"{name}.json"] = json.dumps(merged, indent=4) + "\n"
+    configs["logging.conf"] = (parts / "logging.conf").read_text()
     return configs
 
 
