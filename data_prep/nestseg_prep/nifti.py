@@ -25,6 +25,7 @@ _NONFINITE_LIMIT: Final = 1e-3
 _SAME_PLACE_MM: Final = 1e-3
 _SCANNER: Final = 1  # NIFTI_XFORM_SCANNER_ANAT
 _CHUNK: Final = 2**20
+_IMAGE: Final[Any] = nib.Nifti1Image  # nibabel annotates only part of itself
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -122,7 +123,7 @@ def _storable(array: Array) -> Array:
 
 
 def _write(array: Array, affine: affines.Affine, path: Path) -> None:
-    image = nib.Nifti1Image(array, affine)
+    image = _IMAGE(array, affine)
     image.set_sform(affine, code=_SCANNER)
     image.set_qform(affine, code=_SCANNER)
     image.header.set_xyzt_units("mm")

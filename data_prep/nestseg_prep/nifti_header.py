@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, NoReturn, TypeAlias, cast
+from typing import Any, BinaryIO, Final, NoReturn, TypeAlias, cast
 
 import nibabel as nib
 import numpy as np
@@ -32,7 +32,7 @@ _QFORM_SFORM_TOLERANCE: Final = 0.1  # voxels
 _SPATIAL_UNITS: Final = 0x07
 _UNKNOWN_UNIT, _MILLIMETRE = 0, 2
 
-Image: TypeAlias = nib.Nifti1Image | nib.Nifti2Image
+Image: TypeAlias = Any  # nib.Nifti1Image or 2: nibabel annotates only part of itself
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def check_header(image: Image, path: Path) -> NiftiHeader:
     return NiftiHeader(shape, affine)
 
 
-def _image_class(stream: BinaryIO, path: Path) -> type[Image]:
+def _image_class(stream: BinaryIO, path: Path) -> Image:
     size = stream.read(4)
     stream.seek(0)
     lengths = {int.from_bytes(size, "little"), int.from_bytes(size, "big")}
@@ -161,7 +161,7 @@ def _checked_affine(image: Image, shape: tuple[int, int, int], path: Path) -> af
     return affine
 
 
-def _form(header: nib.Nifti1Header, name: str, path: Path) -> affines.Affine | None:
+def _form(header: Any, name: str, path: Path) -> affines.Affine | None:
     """The affine of one kind, ``None`` where its code is 0."""
     if int(header[f"{name}_code"]) == 0:
         return None

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import pydicom
-from pydicom.filereader import FileDataset
+import pydicom.filereader
+from pydicom.dataset import FileDataset
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -101,7 +103,7 @@ def is_deflated(dataset: FileDataset) -> bool:
     return bool(dataset.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian)
 
 
-def _guessed_syntax(dataset: FileDataset) -> str:
+def _guessed_syntax(dataset: FileDataset) -> UID:
     """The transfer syntax that a data set without file meta information was parsed with."""
     implicit, little = dataset.original_encoding
     if implicit:

@@ -245,9 +245,7 @@ TABLE: Final[dict[Code, Entry]] = {
     Code.SPLIT_BY_STUDY: Entry(
         Severity.WARNING, "One SeriesInstanceUID occurs in several studies.", _SEPARATE
     ),
-    Code.SPLIT_BY_KIND: Entry(
-        Severity.INFO, "The series mixes kinds of DICOM objects.", _SEPARATE
-    ),
+    Code.SPLIT_BY_KIND: Entry(Severity.INFO, "The series mixes kinds of DICOM objects.", _SEPARATE),
     Code.SPLIT_BY_SIZE: Entry(Severity.INFO, "The series mixes image sizes.", _SEPARATE),
     Code.SPLIT_BY_SPACING: Entry(Severity.INFO, "The series mixes pixel spacings.", _SEPARATE),
     Code.SPLIT_BY_ORIENTATION: Entry(

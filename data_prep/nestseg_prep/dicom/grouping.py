@@ -155,7 +155,8 @@ def _rank(item: object) -> tuple[int, float, str]:
 def _split_places(group: Group, digest: PixelDigest) -> list[Group]:
     """Tells apart volumes of the same place, drops copies, and refuses what stays twofold."""
     header = group.slices[0].header
-    if not kinds.may_be_volume(header) or stack.check_planes(group.slices):
+    one_slice_each = kinds.may_be_volume(header) and not kinds.is_mosaic(header)
+    if not one_slice_each or stack.check_planes(group.slices):
         return [group]
     group = _drop_copies(group, digest, same_object=True)
     if not _repeats(group.slices):

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataset import Dataset
-from pydicom.filereader import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 
 from nestseg_prep.dicom import files
 
@@ -276,7 +275,7 @@ def _pixels(file: BinaryIO, dataset: FileDataset, expected: int) -> Pixels:
     if head[:4] not in _PIXEL_DATA:
         return Pixels.ABSENT
     implicit, little = dataset.original_encoding
-    order = "little" if little else "big"
+    order: Literal["little", "big"] = "little" if little else "big"
     at = 4 if implicit else 8
     length = int.from_bytes(head[at : at + 4], order)
     start = file.tell() - len(head) + at + 4

@@ -45,7 +45,7 @@ def judge_series(headers: Sequence[Header], digest: grouping.PixelDigest) -> lis
 def _judge(group: grouping.Group, key: str) -> SeriesRef:
     headers = list(dict.fromkeys(header for header, _ in group.slices))
     first = headers[0]
-    findings = [*group.findings, *_object_findings(headers)]
+    findings = [*_object_findings(headers), *group.findings]
     stack = None
     if kinds.may_be_volume(first):
         stacked = _stack(group, findings)
@@ -126,14 +126,13 @@ _OBJECT_CHECKS: Final[tuple[tuple[Code, Callable[[Header], bool]], ...]] = (
 
 
 def _object_findings(headers: Sequence[Header]) -> list[Finding]:
-    findings = []
+    """The first check that applies: what follows from it is no news."""
     for code, applies in _OBJECT_CHECKS:
-        count = sum(map(applies, headers))
-        if count and code is Code.NOT_AN_IMAGE_VOLUME:
-            findings.append(Finding(code, _class_name(headers[0].sop_class)))
-        elif count:
-            findings.append(Finding(code, f"{count} of {len(headers)} files"))
-    return findings
+        if count := sum(map(applies, headers)):
+            if code is Code.NOT_AN_IMAGE_VOLUME:
+                return [Finding(code, _class_name(headers[0].sop_class))]
+            return [Finding(code, f"{count} of {len(headers)} files")]
+    return []
 
 
 def _class_name(sop_class: str) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
-from pydicom.pixels import get_decoder, pixel_array
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, SecondaryCaptureImageStorage
 
 from nestseg_prep.dicom import kinds

@@ -147,8 +147,10 @@ class ScanResult:
         return tuple(ref for ref in self.series if ref.accepted)
 
     def to_json(self, *, show_phi: bool = False) -> dict[str, Any]:
-        """The scan for ``--json``; files outside series are counted by code without ``show_phi``."""
-        others: Any = dict(sorted(Counter(str(other.finding.code) for other in self.others).items()))
+        """The scan for ``--json``; without ``show_phi`` other files are only counted by code."""
+        others: Any = dict(
+            sorted(Counter(str(other.finding.code) for other in self.others).items())
+        )
         if show_phi:
             others = [other.to_json(show_phi=True) for other in self.others]
         return {

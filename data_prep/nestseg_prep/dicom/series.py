@@ -6,7 +6,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.filereader import FileDataset
+from pydicom.dataset import FileDataset
 
 from nestseg_prep.dicom import files
 from nestseg_prep.dicom.pixels import PixelError, stored_values
@@ -16,7 +16,7 @@ from nestseg_prep.volume import Volume
 
 DType: TypeAlias = np.dtype[Any]
 
-_INTEGERS: Final = tuple(np.dtype(kind) for kind in (np.int16, np.uint16, np.int32))
+_INTEGERS: Final = (np.int16, np.uint16, np.int32)
 
 
 def read_series(ref: SeriesRef) -> Volume:
@@ -63,10 +63,10 @@ def value_type(ref: SeriesRef) -> DType:
     ends = [
         slope * stored + intercept for slope, intercept in scales for stored in ref.stored_range
     ]
-    for dtype in _INTEGERS:
-        bounds = np.iinfo(dtype)
+    for integer in _INTEGERS:
+        bounds = np.iinfo(integer)
         if bounds.min <= min(ends) and max(ends) <= bounds.max:
-            return dtype
+            return np.dtype(integer)
     return np.dtype(np.float32)
 
 

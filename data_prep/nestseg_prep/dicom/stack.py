@@ -152,7 +152,7 @@ def _is_regular(along: Array) -> bool:
 
     # The judge gets the distances along the normal alone: tilt has a stricter test of ours.
     upright = np.stack([np.zeros_like(along), np.zeros_like(along), along], axis=1)
-    spacing, _ = get_volume_positions(upright, [1, 0, 0, 0, 1, 0])
+    spacing, _ = get_volume_positions(upright.tolist(), [1, 0, 0, 0, 1, 0])
     return spacing is not None
 
 
