@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nestseg_prep.dicom.scan import SeriesRef
+from nestseg_prep.dicom.references import SeriesRef
 
 
 class Selection:

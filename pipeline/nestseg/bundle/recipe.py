@@ -10,6 +10,7 @@ file per workflow.
 from __future__ import annotations
 
 import json
+from collections import ChainMap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,13 @@ def render(bundle: Path) -> dict[str, str]:
     recipe = ConfigParser.load_config_file(bundle / RECIPE)
     configs = {}
     for name, ingredients in recipe.items():
+        overlay = ingredients.get("overlay", False)
         fragments = [
             ConfigParser.load_config_file(parts / f"{part}.yaml") for part in ingredients["parts"]
         ]
-        merged = compose([*fragments, ingredients.get("override", {})])
+        fragments.append(ingredients.get("override", {}))
+        # An overlay's `a#b` keys reach into the config that it is laid over, when that is run.
+        merged = dict(ChainMap(*reversed(fragments))) if overlay else compose(fragments)
         configs[f"{name}.json"] = json.dumps(merged, indent=4) + "\n"
     configs["logging.conf"] = (parts / "logging.conf").read_text()
     return configs
