@@ -128,7 +128,7 @@ def _check_bytes(image: Image, path: Path) -> None:
     dtype = image.header.get_data_dtype()
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         _refuse(path, f"voxels of type {dtype.name or dtype}", "convert to integers or floats")
-    offset = int(image.header["vox_offset"])
+    offset = int(image.dataobj.offset)
     least = int(image.header["sizeof_hdr"]) + 4
     if offset < least:
         _refuse(path, f"voxels begin at byte {offset}, inside the header", "convert it again")
