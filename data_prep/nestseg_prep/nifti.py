@@ -73,18 +73,18 @@ def write_nifti(volume: Volume, path: Path) -> None:
         _write(array, volume.affine, temporary)
         _verify(array, volume.affine, temporary)
         temporary.replace(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
+    except InputError as error:
+        raise InputError(str(error).replace(temporary.name, path.name)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 
 def _true_values(image: nifti_header.Image) -> Array:
     stored = image.header.get_data_dtype()
-    slope, intercept = image.header.get_slope_inter()
+    slope, intercept = image.dataobj.slope, image.dataobj.inter
     raw = np.asarray(image.dataobj.get_unscaled())
-    if slope is None or (slope, intercept) == (1.0, 0.0):
+    if (slope, intercept) == (1.0, 0.0):
         return np.array(raw, dtype=stored.newbyteorder("="), order="F")
     # float32 holds 24 bits of a number exactly: enough for 8 and 16 bit voxels.
     exact = np.float64 if stored.itemsize > 2 else np.float32

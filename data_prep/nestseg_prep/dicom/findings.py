@@ -204,7 +204,7 @@ TABLE: Final[dict[Code, Entry]] = {
     ),
     Code.UNEVEN_SPACING: Entry(
         Severity.REFUSE,
-        "The distance between slices varies.",
+        "The slices are not evenly spaced along one line.",
         "Give an evenly spaced reconstruction of the series.",
     ),
     Code.GANTRY_TILT: Entry(

@@ -6,6 +6,7 @@ No pixel is read, and no tag about the patient is kept.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -158,7 +159,9 @@ def read_header(path: Path) -> Header:
         DamagedFileError: the file cannot be parsed.
         OSError: the file cannot be read.
     """
-    with files.open_plain(path) as file:
+    # pydicom looks at a value when it is first asked for, and warns of broken ones then.
+    with files.open_plain(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         dataset = files.read_dataset(file, _TAGS)
         try:
             return _header(path, dataset, file)

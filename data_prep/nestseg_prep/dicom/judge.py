@@ -10,9 +10,10 @@ import numpy as np
 from pydicom.uid import UID
 
 from nestseg_prep import affine as affines
-from nestseg_prep.dicom import grouping, kinds
+from nestseg_prep.dicom import kinds
 from nestseg_prep.dicom import stack as stacks
 from nestseg_prep.dicom.findings import Code, Finding
+from nestseg_prep.dicom.grouping import Group, PixelDigest, split
 from nestseg_prep.dicom.headers import Header, Pixels
 from nestseg_prep.dicom.references import SeriesRef, SliceRef
 
@@ -26,7 +27,7 @@ def short_hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
-def judge_series(headers: Sequence[Header], digest: grouping.PixelDigest) -> list[SeriesRef]:
+def judge_series(headers: Sequence[Header], digest: PixelDigest) -> list[SeriesRef]:
     """Splits the files of one series and judges each part.
 
     Args:
@@ -36,16 +37,19 @@ def judge_series(headers: Sequence[Header], digest: grouping.PixelDigest) -> lis
     # Without a SeriesInstanceUID, what the files are names them, not where they lie.
     uid = headers[0].series_uid or " ".join(sorted(header.sop_uid for header in headers))
     key = short_hash(uid)
-    groups = grouping.split(headers, digest)
+    cut = sum(_is_cut(header) for header in headers)
+    # One cut file puts the whole series aside: without its slice the rest may still look perfect.
+    doubts = [Finding(Code.TRUNCATED, f"{cut} of {len(headers)} files")] if cut else []
+    groups = [Group(part.slices, (*doubts, *part.findings)) for part in split(headers, digest)]
     if len(groups) == 1:
         return [_judge(groups[0], key)]
     return [_judge(group, f"{key}-{number}") for number, group in enumerate(groups, start=1)]
 
 
-def _judge(group: grouping.Group, key: str) -> SeriesRef:
+def _judge(group: Group, key: str) -> SeriesRef:
     headers = list(dict.fromkeys(header for header, _ in group.slices))
     first = headers[0]
-    findings = [*_object_findings(headers), *group.findings]
+    findings = [*group.findings, *_object_findings(headers)]
     stack = None
     if kinds.may_be_volume(first):
         stacked = _stack(group, findings)
@@ -82,7 +86,7 @@ def _judge(group: grouping.Group, key: str) -> SeriesRef:
     )
 
 
-def _stack(group: grouping.Group, findings: Sequence[Finding]) -> stacks.Stack | list[Finding]:
+def _stack(group: Group, findings: Sequence[Finding]) -> stacks.Stack | list[Finding]:
     """The geometry, unless a finding made it pointless to ask."""
     if any(finding.refuses and finding.code is not Code.TRUNCATED for finding in findings):
         return []
@@ -95,6 +99,10 @@ def _stored_range(headers: Sequence[Header]) -> tuple[int, int]:
     lowest = min(-(1 << (header.bits_stored - 1)) if header.signed else 0 for header in headers)
     highest = max((1 << (header.bits_stored - header.signed)) - 1 for header in headers)
     return lowest, highest
+
+
+def _is_cut(header: Header) -> bool:
+    return kinds.may_be_volume(header) and header.pixels is not Pixels.COMPLETE
 
 
 def _is_colour(header: Header) -> bool:
@@ -113,14 +121,13 @@ def _is_undecodable(header: Header) -> bool:
     )
 
 
-# In the order in which a person would ask: what is it, then is it whole.
+# In the order in which a person would ask.
 _OBJECT_CHECKS: Final[tuple[tuple[Code, Callable[[Header], bool]], ...]] = (
     (Code.COLOUR, _is_colour),
     (Code.NOT_AN_IMAGE_VOLUME, lambda header: not kinds.may_be_volume(header)),
     (Code.LOCALIZER, kinds.is_localizer),
     (Code.MOSAIC, kinds.is_mosaic),
     (Code.MULTI_FRAME, _is_multi_frame_without_places),
-    (Code.TRUNCATED, lambda header: header.pixels is not Pixels.COMPLETE),
     (Code.UNSUPPORTED_TRANSFER_SYNTAX, _is_undecodable),
 )
 
@@ -141,7 +148,7 @@ def _class_name(sop_class: str) -> str:
     return uid.name if uid.name != sop_class else "private storage class"
 
 
-def _notes(group: grouping.Group, headers: Sequence[Header]) -> list[Finding]:
+def _notes(group: Group, headers: Sequence[Header]) -> list[Finding]:
     """What does not refuse a series, but belongs in its report."""
     unscaled = any(not frame.rescaled for _, frame in group.slices)
     checks = (

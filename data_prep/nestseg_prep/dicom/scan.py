@@ -128,10 +128,8 @@ def _sorted_out(entry: _Entry, header: Header) -> Header | OtherFile:
     """Keeps headers of images; a slice whose pixels are missing stays with its series."""
     if header.sop_class == _MEDIA_DIRECTORY:
         return OtherFile(entry.path, Finding(Code.DICOMDIR))
-    if not header.sop_class and not header.series_uid and not header.rows:
-        # Cut before anything that would tell what it is, or DICOM by coincidence.
-        return OtherFile(entry.path, Finding(Code.UNREADABLE, "no class, no series, no image"))
-    if kinds.may_be_volume(header) and not header.series_uid and header.pixels is Pixels.ABSENT:
+    if header.pixels is Pixels.ABSENT and not header.series_uid:
+        # SeriesInstanceUID stands in every object, behind what would tell its kind for certain.
         return OtherFile(entry.path, Finding(Code.UNREADABLE, "header ends early"))
     if header.pixels is Pixels.ABSENT and not kinds.may_be_volume(header):
         return OtherFile(entry.path, Finding(Code.NO_PIXELS))

@@ -103,8 +103,9 @@ def stack(slices: Sequence[Slice]) -> Stack | list[Finding]:
     drift = float(np.linalg.norm(sideways, axis=1).max())
     unevenness = float(np.abs(along - along[0] - step * np.arange(len(along))).max())
     findings = []
-    if drift > _VOXEL_FRACTION * min(between_rows, between_columns):
-        findings.append(_tilt(positions, normal))
+    pixel = min(between_rows, between_columns)
+    if drift > _VOXEL_FRACTION * pixel:
+        findings.append(_sideways(sideways, along - along[0], pixel))
     if not _is_regular(along) or unevenness > _VOXEL_FRACTION * step:
         findings.append(_gaps(along))
     if findings:
@@ -156,10 +157,14 @@ def _is_regular(along: Array) -> bool:
     return spacing is not None
 
 
-def _tilt(positions: Array, normal: Array) -> Finding:
-    direction = positions[-1] - positions[0]
-    cosine = abs(direction @ normal) / np.linalg.norm(direction)
-    return Finding(Code.GANTRY_TILT, f"{np.degrees(np.arccos(min(1.0, cosine))):.1f} degrees")
+def _sideways(sideways: Array, along: Array, pixel: float) -> Finding:
+    """Slices of a tilted gantry move sideways in proportion to their distance; others jump."""
+    slope = sideways[-1] / along[-1]
+    if np.linalg.norm(sideways - np.outer(along, slope), axis=1).max() < pixel:
+        degrees = np.degrees(np.arctan(np.linalg.norm(slope)))
+        return Finding(Code.GANTRY_TILT, f"{degrees:.1f} degrees")
+    jump = np.linalg.norm(sideways, axis=1).max()
+    return Finding(Code.UNEVEN_SPACING, f"shifted sideways by up to {jump:.1f} mm")
 
 
 def _gaps(along: Array) -> Finding:
