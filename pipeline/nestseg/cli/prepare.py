@@ -27,7 +27,7 @@ def run(folder: Path, out: Path) -> None:
         why = outcome.error or outcome.ref.reason
         rows.add_row(
             outcome.ref.key,
-            outcome.ref.modality or "NIfTI",
+            tables.modality(outcome.ref),
             shape,
             spacing,
             f"{outcome.state}: {why}" if why else outcome.state,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from itertools import zip_longest
 from pathlib import Path
 
 from nestseg.cli import tables
 from nestseg_prep.dicom.references import ScanResult, SeriesRef
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
+
+_STUDY_DIGITS = 6
 
 
 def run(folder: Path, *, as_json: bool, show_phi: bool) -> None:
@@ -24,18 +25,17 @@ def run(folder: Path, *, as_json: bool, show_phi: bool) -> None:
         return
     rows = tables.table(
         f"{len(found.series)} series in {_studies(found)}",
-        *("series", "modality", "plane", "shape voxels", "spacing mm", "verdict"),
+        *("study", "series", "modality", "plane", "shape voxels", "spacing mm", "verdict"),
         *(("paths",) if show_phi else ()),
     )
-    by_study = sorted(found.series, key=lambda ref: (ref.study_key, ref.kind, ref.key))
-    for ref, following in zip_longest(by_study, by_study[1:]):
+    for ref in sorted(found.series, key=lambda ref: (ref.study_key, ref.kind, ref.key)):
         rows.add_row(
+            ref.study_key[:_STUDY_DIGITS] or "–",
             ref.key,
-            ref.modality or "NIfTI",
+            tables.modality(ref),
             *tables.geometry(ref),
             verdict(ref),
             *([str(ref.files[0])] if show_phi else []),
-            end_section=following is not None and following.study_key != ref.study_key,
         )
     tables.console.print(rows)
     if found.others:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from nestseg.cli.scan import scan_with_progress
 from nestseg_prep.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from nestseg.batch.cases import Skipped
     from nestseg.batch.runner import Result
 
@@ -62,27 +65,30 @@ def _report(results: list[Result], skipped: list[Skipped], labels: list[str]) ->
     columns = [f"{label} ml" for label in labels]
     rows = tables.table("Cases", "case", "modality", "shape voxels", *columns, "s", "outcome")
     for result in results:
-        ref = result.case.ref
         sizes = [f"{result.volumes_ml[label]:.2f}" if result.done else "–" for label in labels]
         rows.add_row(
             result.case.name,
-            ref.modality or "NIfTI",
-            tables.by(ref.shape),
+            tables.modality(result.case.ref),
+            tables.by(result.case.ref.shape),
             *sizes,
             f"{result.seconds:.1f}",
             "[green]done[/]" if result.done else f"[red]failed[/]: {result.error}",
         )
-    for item in skipped:
-        state = "refused" if item.refused else "does not fit"
-        rows.add_row(
-            item.ref.key,
-            item.ref.modality or "NIfTI",
-            tables.by(item.ref.shape),
-            *("–" for _ in labels),
-            "–",
-            f"[yellow]{state}[/]: {item.reason}",
-        )
     tables.console.print(rows)
+    if skipped:
+        tables.console.print(_skipped_table(skipped))
+
+
+def _skipped_table(skipped: list[Skipped]) -> Table:
+    """Series that were not segmented, by reason; ``run.json`` has them one by one."""
+    rows = tables.table("Not segmented", "series", "modality", "why")
+    reasons = Counter(
+        (item.refused, tables.modality(item.ref), item.reason) for item in skipped
+    )
+    for (refused, modality, reason), count in sorted(reasons.items()):
+        why = f"[yellow]{'refused' if refused else 'does not fit'}[/]: {reason}"
+        rows.add_row(str(count), modality, why)
+    return rows
 
 
 def _check_writable(out: Path, inputs: list[Path]) -> None:

@@ -47,6 +47,11 @@ def by(numbers: Sequence[float] | None, digits: str = "g") -> str:
     return "–" if numbers is None else "×".join(format(n, digits) for n in numbers)
 
 
+def modality(ref: SeriesRef) -> str:
+    """Modality of a series; a NIfTI file has none."""
+    return "NIfTI" if ref.kind == "nifti" else ref.modality or "–"
+
+
 def geometry(ref: SeriesRef) -> tuple[str, str, str]:
     """Orientation, shape and spacing of a series as text."""
     return ref.orientation or "–", by(ref.shape), by(ref.spacing, ".3g")
