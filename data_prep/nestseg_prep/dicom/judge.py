@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
+from pydicom import config
 from pydicom.uid import UID
 
 from nestseg_prep import affine as affines
@@ -117,7 +118,7 @@ def _is_multi_frame_without_places(header: Header) -> bool:
 
 def _is_undecodable(header: Header) -> bool:
     return header.transfer_syntax not in kinds.DECODED_SYNTAXES or (
-        header.bits_allocated not in _BITS
+        header.bits_allocated not in _BITS or not 1 <= header.bits_stored <= header.bits_allocated
     )
 
 
@@ -144,7 +145,7 @@ def _object_findings(headers: Sequence[Header]) -> list[Finding]:
 
 def _class_name(sop_class: str) -> str:
     """The standard's own name; a private class is not spelt out: it could hold anything."""
-    uid = UID(sop_class)
+    uid = UID(sop_class, config.IGNORE)
     return uid.name if uid.name != sop_class else "private storage class"
 
 
