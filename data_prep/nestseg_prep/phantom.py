@@ -104,9 +104,10 @@ class Phantom:
 
     @property
     def values(self) -> npt.NDArray[np.int16]:
-        """``(columns, rows, slices)`` true values; no two voxels share one."""
+        """``(columns, rows, slices)`` true values; of 31 000 voxels no two share one."""
         count = self.columns * self.rows * self.slices
-        numbers = np.arange(count, dtype=np.int16).reshape(self.slices, self.rows, self.columns)
+        # Larger phantoms count again from the start, so as to stay within 16 bits.
+        numbers = (np.arange(count) % 31_744).reshape(self.slices, self.rows, self.columns)
         return np.asarray(numbers.T - (1024 if self.modality == "CT" else 0), dtype=np.int16)
 
     @property
@@ -151,7 +152,7 @@ class Phantom:
         ds.PatientName, ds.PatientID = "Phantom^Nest", "0"
         ds.PatientBirthDate = ds.PatientSex = ds.AccessionNumber = ds.ReferringPhysicianName = ""
         ds.StudyDate, ds.StudyTime, ds.StudyID = "20260101", "120000", "1"
-        ds.ContentDate, ds.ContentTime = "20260101", f"{120000 + k}"
+        ds.ContentDate, ds.ContentTime = "20260101", "120000"
         ds.Manufacturer = "nestseg"
         ds.SeriesNumber, ds.AcquisitionNumber, ds.InstanceNumber = 1, 1, k + 1
         ds.SliceThickness = self.between_slices

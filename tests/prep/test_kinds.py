@@ -118,6 +118,11 @@ KINDS = {
         2,
         (Code.SPLIT_BY_STUDY,),
     ),
+    "two frames of reference": Kind(
+        damaged(only(lambda number: number > 5, setting(FrameOfReferenceUID="2.25.7"))),
+        2,
+        (Code.SPLIT_BY_FRAME_OF_REFERENCE,),
+    ),
     "scout in front": Kind(
         lambda: phantom.as_one_series(
             CT.datasets(), every(SCOUT)(Phantom("coronal", name="scout", slices=1).datasets())

@@ -38,10 +38,9 @@ class DamagedFileError(Exception):
     """The bytes are DICOM, but cut, broken or larger than is safe."""
 
 
-def is_gzip(path: Path) -> bool:
-    """Whether the file begins as a gzip stream does."""
-    with path.open("rb") as file:
-        return file.read(2) == _GZIP_MAGIC
+def was_gzipped(file: BinaryIO) -> bool:
+    """Whether ``open_plain`` unpacked the file in memory."""
+    return isinstance(file, io.BytesIO)
 
 
 def open_plain(path: Path) -> BinaryIO:

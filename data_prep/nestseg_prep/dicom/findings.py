@@ -63,6 +63,7 @@ class Code(StrEnum):
     # Splitting
     NO_SERIES_UID = "no-series-uid"
     SPLIT_BY_STUDY = "split-by-study"
+    SPLIT_BY_FRAME_OF_REFERENCE = "split-by-frame-of-reference"
     SPLIT_BY_KIND = "split-by-kind"
     SPLIT_BY_SIZE = "split-by-size"
     SPLIT_BY_SPACING = "split-by-spacing"
@@ -244,6 +245,11 @@ TABLE: Final[dict[Code, Entry]] = {
     ),
     Code.SPLIT_BY_STUDY: Entry(
         Severity.WARNING, "One SeriesInstanceUID occurs in several studies.", _SEPARATE
+    ),
+    Code.SPLIT_BY_FRAME_OF_REFERENCE: Entry(
+        Severity.WARNING,
+        "The series mixes frames of reference: its parts cannot be placed relative to each other.",
+        _SEPARATE,
     ),
     Code.SPLIT_BY_KIND: Entry(Severity.INFO, "The series mixes kinds of DICOM objects.", _SEPARATE),
     Code.SPLIT_BY_SIZE: Entry(Severity.INFO, "The series mixes image sizes.", _SEPARATE),

@@ -73,7 +73,7 @@ class Header:
     signed: bool
     photometric: str
     transfer_syntax: str
-    frame_of_reference: bool
+    frame_of_reference: str = field(repr=False)
     padding: bool
     gzipped: bool
     enhanced: bool
@@ -199,9 +199,9 @@ def _header(path: Path, dataset: FileDataset, file: BinaryIO) -> Header:
         signed=_count(dataset, "PixelRepresentation") == 1,
         photometric=_text(dataset, "PhotometricInterpretation"),
         transfer_syntax=str(dataset.file_meta.TransferSyntaxUID),
-        frame_of_reference=bool(_text(dataset, "FrameOfReferenceUID")),
+        frame_of_reference=_text(dataset, "FrameOfReferenceUID"),
         padding="PixelPaddingValue" in dataset,
-        gzipped=files.is_gzip(path),
+        gzipped=files.was_gzipped(file),
         enhanced=enhanced,
         frame_count=frame_count,
         concatenated=bool(_text(dataset, "ConcatenationUID")),
