@@ -228,6 +228,14 @@ KINDS = {
     "frames without functional groups": Kind(
         damaged(every(setting(NumberOfFrames=2, Rows=12))), 0, (Code.MULTI_FRAME,)
     ),
+    "more bits stored than there are": Kind(
+        damaged(every(setting(BitsStored=60_000))), 0, (Code.UNSUPPORTED_TRANSFER_SYNTAX,)
+    ),
+    "no bits at all": Kind(
+        damaged(every(setting(BitsStored=0, BitsAllocated=0, PixelRepresentation=1))),
+        0,
+        (Code.UNSUPPORTED_TRANSFER_SYNTAX,),
+    ),
     "one frame said explicitly": Kind(damaged(every(setting(NumberOfFrames=1))), 1),
 }
 

@@ -165,7 +165,10 @@ def read_header(path: Path) -> Header:
         dataset = files.read_dataset(file, _TAGS)
         try:
             return _header(path, dataset, file)
-        except (TypeError, ValueError, OverflowError, AttributeError, NotImplementedError) as error:
+        except OSError:
+            raise
+        # A broken value can make its conversion fail in any way.
+        except Exception as error:
             msg = f"a header value cannot be read ({type(error).__name__})"
             raise files.DamagedFileError(msg) from error
 

@@ -97,9 +97,13 @@ def _stack(group: Group, findings: Sequence[Finding]) -> stacks.Stack | list[Fin
 
 def _stored_range(headers: Sequence[Header]) -> tuple[int, int]:
     """Lowest and highest value that the declared bits can hold."""
-    lowest = min(-(1 << (header.bits_stored - 1)) if header.signed else 0 for header in headers)
-    highest = max((1 << (header.bits_stored - header.signed)) - 1 for header in headers)
-    return lowest, highest
+    ends = []
+    for header in headers:
+        # A nonsensical count is refused elsewhere; here it must only do no harm.
+        bits = min(max(header.bits_stored, 1), max(_BITS))
+        lowest = -(1 << (bits - 1)) if header.signed else 0
+        ends.append((lowest, lowest + (1 << bits) - 1))
+    return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 def _is_cut(header: Header) -> bool:
