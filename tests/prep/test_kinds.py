@@ -13,6 +13,7 @@ import pydicom
 import pytest
 from highdicom.legacy import LegacyConvertedEnhancedCTImage
 from pydicom import uid
+from pydicom.dataset import Dataset
 
 from nestseg_prep import phantom
 from nestseg_prep.dicom.findings import Code
@@ -83,6 +84,13 @@ def smaller(ds):
 
 def half_pixels(ds):
     ds.PixelData = ds.PixelData[: len(ds.PixelData) // 2]
+
+
+def lookup_table():
+    table = Dataset()
+    table.LUTDescriptor, table.ModalityLUTType = [2, 0, 16], "US"
+    table.add_new("LUTData", "US", [0, 1])
+    return table
 
 
 KINDS = {
@@ -212,6 +220,14 @@ KINDS = {
         damaged(only(lambda number: number == 0, setting(RescaleIntercept=None))),
         1,
         (Code.RESCALE_MISSING,),
+    ),
+    "rescale slope of zero": Kind(
+        damaged(only(lambda number: number == 3, setting(RescaleSlope=0))),
+        0,
+        (Code.RESCALE_UNUSABLE,),
+    ),
+    "lookup table": Kind(
+        damaged(every(setting(ModalityLUTSequence=[lookup_table()]))), 0, (Code.RESCALE_UNUSABLE,)
     ),
     "padding": Kind(damaged(every(setting(PixelPaddingValue=0))), 1, (Code.PADDING_VALUE,)),
     "colour": Kind(damaged(every(colour)), 0, (Code.COLOUR,)),

@@ -46,6 +46,7 @@ class Code(StrEnum):
     COMPRESSED_FILE = "compressed-file"
     MONOCHROME1 = "monochrome1"
     RESCALE_MISSING = "rescale-missing"
+    RESCALE_UNUSABLE = "rescale-unusable"
     PADDING_VALUE = "padding-value"
     # Geometry
     NO_GEOMETRY = "no-geometry"
@@ -172,6 +173,11 @@ TABLE: Final[dict[Code, Entry]] = {
         Severity.WARNING,
         "The CT images carry no rescale slope and intercept: values may not be Hounsfield units.",
         "Check that air is near -1000; otherwise export the original series.",
+    ),
+    Code.RESCALE_UNUSABLE: Entry(
+        Severity.REFUSE,
+        "True values cannot be had: the rescale slope is zero, or a lookup table replaces it.",
+        "Export the original series.",
     ),
     Code.PADDING_VALUE: Entry(
         Severity.INFO,

@@ -75,6 +75,7 @@ class Header:
     transfer_syntax: str
     frame_of_reference: str = field(repr=False)
     padding: bool
+    lookup_table: bool
     gzipped: bool
     enhanced: bool
     frame_count: int
@@ -129,6 +130,7 @@ _WANTED: Final = (
     "PhotometricInterpretation",
     "FrameOfReferenceUID",
     "PixelPaddingValue",
+    "ModalityLUTSequence",
     "NumberOfFrames",
     "ConcatenationUID",
     "SharedFunctionalGroupsSequence",
@@ -204,6 +206,7 @@ def _header(path: Path, dataset: FileDataset, file: BinaryIO) -> Header:
         transfer_syntax=str(dataset.file_meta.TransferSyntaxUID),
         frame_of_reference=_text(dataset, "FrameOfReferenceUID"),
         padding="PixelPaddingValue" in dataset,
+        lookup_table=bool(dataset.get("ModalityLUTSequence")),
         gzipped=files.was_gzipped(file),
         enhanced=enhanced,
         frame_count=frame_count,

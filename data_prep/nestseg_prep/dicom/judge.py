@@ -126,6 +126,10 @@ def _is_undecodable(header: Header) -> bool:
     )
 
 
+def _is_rescaled_in_vain(header: Header) -> bool:
+    return header.lookup_table or any(frame.slope == 0 for frame in header.frames)
+
+
 # In the order in which a person would ask.
 _OBJECT_CHECKS: Final[tuple[tuple[Code, Callable[[Header], bool]], ...]] = (
     (Code.COLOUR, _is_colour),
@@ -134,6 +138,7 @@ _OBJECT_CHECKS: Final[tuple[tuple[Code, Callable[[Header], bool]], ...]] = (
     (Code.MOSAIC, kinds.is_mosaic),
     (Code.MULTI_FRAME, _is_multi_frame_without_places),
     (Code.UNSUPPORTED_TRANSFER_SYNTAX, _is_undecodable),
+    (Code.RESCALE_UNUSABLE, _is_rescaled_in_vain),
 )
 
 
