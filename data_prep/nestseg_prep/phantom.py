@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
@@ -102,9 +104,10 @@ class Phantom:
 
     @property
     def values(self) -> npt.NDArray[np.int16]:
-        """``(columns, rows, slices)`` true values; no two voxels share one."""
+        """``(columns, rows, slices)`` true values; of 31 000 voxels no two share one."""
         count = self.columns * self.rows * self.slices
-        numbers = np.arange(count, dtype=np.int16).reshape(self.slices, self.rows, self.columns)
+        # Larger phantoms count again from the start, so as to stay within 16 bits.
+        numbers = (np.arange(count) % 31_744).reshape(self.slices, self.rows, self.columns)
         return np.asarray(numbers.T - (1024 if self.modality == "CT" else 0), dtype=np.int16)
 
     @property
@@ -149,7 +152,7 @@ class Phantom:
         ds.PatientName, ds.PatientID = "Phantom^Nest", "0"
         ds.PatientBirthDate = ds.PatientSex = ds.AccessionNumber = ds.ReferringPhysicianName = ""
         ds.StudyDate, ds.StudyTime, ds.StudyID = "20260101", "120000", "1"
-        ds.ContentDate, ds.ContentTime = "20260101", f"{120000 + k}"
+        ds.ContentDate, ds.ContentTime = "20260101", "120000"
         ds.Manufacturer = "nestseg"
         ds.SeriesNumber, ds.AcquisitionNumber, ds.InstanceNumber = 1, 1, k + 1
         ds.SliceThickness = self.between_slices
@@ -192,6 +195,21 @@ def get_pixels(ds: Dataset) -> npt.NDArray[Any]:
     return np.frombuffer(ds.PixelData, dtype).reshape(ds.Rows, ds.Columns)
 
 
+def jpeg_lossless(ds: Dataset) -> Dataset:
+    """A copy compressed to JPEG Lossless (.70), which pydicom does not write, by SimpleITK."""
+    import SimpleITK as sitk  # noqa: N813, PLC0415  (only this rare path needs it)
+
+    result = copy.deepcopy(ds)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "frame.dcm"
+        sitk.WriteImage(sitk.GetImageFromArray(get_pixels(ds)), path, True, compressor="JPEG")
+        packed = pydicom.dcmread(path)
+    result.PixelData = packed.PixelData
+    result["PixelData"].VR = "OB"
+    result["PixelData"].is_undefined_length = True
+    return result
+
+
 def write(
     series: Series,
     folder: Path,
@@ -202,7 +220,7 @@ def write(
     """Writes each data set as a DICOM file.
 
     Args:
-        series: data sets with uncompressed pixels.
+        series: data sets with uncompressed pixels, or with pixels in ``syntax`` already.
         folder: made if it is missing.
         syntax: transfer syntax to write, or to compress to.
         name: file name of the n-th data set.
@@ -216,7 +234,8 @@ def write(
         ds = copy.deepcopy(original)
         ds.file_meta = FileMetaDataset()
         ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        if syntax.is_compressed and not syntax.is_deflated:
+        packed = "PixelData" in ds and ds["PixelData"].is_undefined_length
+        if syntax.is_compressed and not syntax.is_deflated and not packed:
             ds.compress(syntax, generate_instance_uid=False)
         elif not syntax.is_little_endian:
             ds.PixelData = np.frombuffer(ds.PixelData, "<u2").astype(">u2").tobytes()

@@ -13,6 +13,7 @@ import pydicom
 import pytest
 from highdicom.legacy import LegacyConvertedEnhancedCTImage
 from pydicom import uid
+from pydicom.dataset import Dataset
 
 from nestseg_prep import phantom
 from nestseg_prep.dicom.findings import Code
@@ -85,6 +86,13 @@ def half_pixels(ds):
     ds.PixelData = ds.PixelData[: len(ds.PixelData) // 2]
 
 
+def lookup_table():
+    table = Dataset()
+    table.LUTDescriptor, table.ModalityLUTType = [2, 0, 16], "US"
+    table.add_new("LUTData", "US", [0, 1])
+    return table
+
+
 KINDS = {
     "clean": Kind(CT.datasets, 1),
     "instance numbers shuffled": Kind(damaged(phantom.in_order(phantom.shuffled)), 1),
@@ -117,6 +125,11 @@ KINDS = {
         lambda: phantom.as_one_series(CT.datasets(), Phantom(study="second").datasets()),
         2,
         (Code.SPLIT_BY_STUDY,),
+    ),
+    "two frames of reference": Kind(
+        damaged(only(lambda number: number > 5, setting(FrameOfReferenceUID="2.25.7"))),
+        2,
+        (Code.SPLIT_BY_FRAME_OF_REFERENCE,),
     ),
     "scout in front": Kind(
         lambda: phantom.as_one_series(
@@ -208,6 +221,14 @@ KINDS = {
         1,
         (Code.RESCALE_MISSING,),
     ),
+    "rescale slope of zero": Kind(
+        damaged(only(lambda number: number == 3, setting(RescaleSlope=0))),
+        0,
+        (Code.RESCALE_UNUSABLE,),
+    ),
+    "lookup table": Kind(
+        damaged(every(setting(ModalityLUTSequence=[lookup_table()]))), 0, (Code.RESCALE_UNUSABLE,)
+    ),
     "padding": Kind(damaged(every(setting(PixelPaddingValue=0))), 1, (Code.PADDING_VALUE,)),
     "colour": Kind(damaged(every(colour)), 0, (Code.COLOUR,)),
     "mosaic": Kind(
@@ -222,6 +243,14 @@ KINDS = {
     ),
     "frames without functional groups": Kind(
         damaged(every(setting(NumberOfFrames=2, Rows=12))), 0, (Code.MULTI_FRAME,)
+    ),
+    "more bits stored than there are": Kind(
+        damaged(every(setting(BitsStored=60_000))), 0, (Code.UNSUPPORTED_TRANSFER_SYNTAX,)
+    ),
+    "no bits at all": Kind(
+        damaged(every(setting(BitsStored=0, BitsAllocated=0, PixelRepresentation=1))),
+        0,
+        (Code.UNSUPPORTED_TRANSFER_SYNTAX,),
     ),
     "one frame said explicitly": Kind(damaged(every(setting(NumberOfFrames=1))), 1),
 }

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import pydicom
-import pydicom.filereader
 from pydicom.dataset import FileDataset
+from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -38,10 +38,9 @@ class DamagedFileError(Exception):
     """The bytes are DICOM, but cut, broken or larger than is safe."""
 
 
-def is_gzip(path: Path) -> bool:
-    """Whether the file begins as a gzip stream does."""
-    with path.open("rb") as file:
-        return file.read(2) == _GZIP_MAGIC
+def was_gzipped(file: BinaryIO) -> bool:
+    """Whether ``open_plain`` unpacked the file in memory."""
+    return isinstance(file, io.BytesIO)
 
 
 def open_plain(path: Path) -> BinaryIO:
@@ -139,16 +138,28 @@ def _gunzip(file: BinaryIO) -> bytes:
     return content
 
 
+def data_set_start(file: BinaryIO) -> int:
+    """Position at which the data set begins, behind preamble and file meta information.
+
+    Raises:
+        DamagedFileError: the file meta information cannot be parsed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            file.seek(0)
+            read_preamble(file, force=False)
+            _read_file_meta_info(file)
+    # As in read_dataset: whichever way the parser fails, the file is damaged.
+    except Exception as error:
+        msg = "broken file meta information"
+        raise DamagedFileError(msg) from error
+    return file.tell()
+
+
 def _check_deflated(file: BinaryIO) -> None:
     """Unpacks a deflated data set to nowhere, to learn its size before pydicom unpacks it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            file.seek(132)
-            pydicom.filereader._read_file_meta_info(file)
-        except Exception as error:
-            msg = "broken file meta information"
-            raise DamagedFileError(msg) from error
+    file.seek(data_set_start(file))
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     total = 0
     try:

@@ -46,6 +46,7 @@ class Code(StrEnum):
     COMPRESSED_FILE = "compressed-file"
     MONOCHROME1 = "monochrome1"
     RESCALE_MISSING = "rescale-missing"
+    RESCALE_UNUSABLE = "rescale-unusable"
     PADDING_VALUE = "padding-value"
     # Geometry
     NO_GEOMETRY = "no-geometry"
@@ -63,6 +64,7 @@ class Code(StrEnum):
     # Splitting
     NO_SERIES_UID = "no-series-uid"
     SPLIT_BY_STUDY = "split-by-study"
+    SPLIT_BY_FRAME_OF_REFERENCE = "split-by-frame-of-reference"
     SPLIT_BY_KIND = "split-by-kind"
     SPLIT_BY_SIZE = "split-by-size"
     SPLIT_BY_SPACING = "split-by-spacing"
@@ -172,6 +174,11 @@ TABLE: Final[dict[Code, Entry]] = {
         "The CT images carry no rescale slope and intercept: values may not be Hounsfield units.",
         "Check that air is near -1000; otherwise export the original series.",
     ),
+    Code.RESCALE_UNUSABLE: Entry(
+        Severity.REFUSE,
+        "True values cannot be had: the rescale slope is zero, or a lookup table replaces it.",
+        "Export the original series.",
+    ),
     Code.PADDING_VALUE: Entry(
         Severity.INFO,
         "The scanner filled pixels outside its field of view with a value of its own.",
@@ -244,6 +251,11 @@ TABLE: Final[dict[Code, Entry]] = {
     ),
     Code.SPLIT_BY_STUDY: Entry(
         Severity.WARNING, "One SeriesInstanceUID occurs in several studies.", _SEPARATE
+    ),
+    Code.SPLIT_BY_FRAME_OF_REFERENCE: Entry(
+        Severity.WARNING,
+        "The series mixes frames of reference: its parts cannot be placed relative to each other.",
+        _SEPARATE,
     ),
     Code.SPLIT_BY_KIND: Entry(Severity.INFO, "The series mixes kinds of DICOM objects.", _SEPARATE),
     Code.SPLIT_BY_SIZE: Entry(Severity.INFO, "The series mixes image sizes.", _SEPARATE),

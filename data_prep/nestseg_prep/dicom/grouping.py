@@ -16,7 +16,8 @@ from nestseg_prep.dicom.findings import Code, Finding
 from nestseg_prep.dicom.headers import PHASES, Header, Slice
 
 ORIENTATION_TOLERANCE: Final = 1e-3
-_SPACING_TOLERANCE_MM: Final = 1e-3
+# Over 1000 pixels it adds up to a tenth of a millimetre.
+_SPACING_TOLERANCE_MM: Final = 1e-4
 
 PixelDigest: TypeAlias = Callable[[Slice], str]
 
@@ -75,6 +76,10 @@ def _kind(one: Slice) -> Hashable:
     return header.sop_class, header.modality, kinds.is_localizer(header), header.enhanced
 
 
+def _frame_of_reference(one: Slice) -> Hashable:
+    return one.header.frame_of_reference
+
+
 def _size(one: Slice) -> Hashable:
     return one.header.rows, one.header.columns
 
@@ -118,6 +123,7 @@ def _close(first: tuple[float, ...], second: tuple[float, ...], tolerance: float
 _SPLITS: Final[tuple[tuple[Code, _SplitKey], ...]] = (
     (Code.SPLIT_BY_STUDY, _exactly(_study)),
     (Code.SPLIT_BY_KIND, _exactly(_kind)),
+    (Code.SPLIT_BY_FRAME_OF_REFERENCE, _exactly(_frame_of_reference)),
     (Code.SPLIT_BY_SIZE, _exactly(_size)),
     (Code.SPLIT_BY_ORIENTATION, _nearly(_orientation, ORIENTATION_TOLERANCE)),
     (Code.SPLIT_BY_SPACING, _nearly(_spacing, _SPACING_TOLERANCE_MM)),

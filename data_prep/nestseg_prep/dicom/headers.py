@@ -73,8 +73,9 @@ class Header:
     signed: bool
     photometric: str
     transfer_syntax: str
-    frame_of_reference: bool
+    frame_of_reference: str = field(repr=False)
     padding: bool
+    lookup_table: bool
     gzipped: bool
     enhanced: bool
     frame_count: int
@@ -129,6 +130,7 @@ _WANTED: Final = (
     "PhotometricInterpretation",
     "FrameOfReferenceUID",
     "PixelPaddingValue",
+    "ModalityLUTSequence",
     "NumberOfFrames",
     "ConcatenationUID",
     "SharedFunctionalGroupsSequence",
@@ -165,7 +167,10 @@ def read_header(path: Path) -> Header:
         dataset = files.read_dataset(file, _TAGS)
         try:
             return _header(path, dataset, file)
-        except (TypeError, ValueError, OverflowError, AttributeError, NotImplementedError) as error:
+        except OSError:
+            raise
+        # A broken value can make its conversion fail in any way.
+        except Exception as error:
             msg = f"a header value cannot be read ({type(error).__name__})"
             raise files.DamagedFileError(msg) from error
 
@@ -199,9 +204,10 @@ def _header(path: Path, dataset: FileDataset, file: BinaryIO) -> Header:
         signed=_count(dataset, "PixelRepresentation") == 1,
         photometric=_text(dataset, "PhotometricInterpretation"),
         transfer_syntax=str(dataset.file_meta.TransferSyntaxUID),
-        frame_of_reference=bool(_text(dataset, "FrameOfReferenceUID")),
+        frame_of_reference=_text(dataset, "FrameOfReferenceUID"),
         padding="PixelPaddingValue" in dataset,
-        gzipped=files.is_gzip(path),
+        lookup_table=bool(dataset.get("ModalityLUTSequence")),
+        gzipped=files.was_gzipped(file),
         enhanced=enhanced,
         frame_count=frame_count,
         concatenated=bool(_text(dataset, "ConcatenationUID")),

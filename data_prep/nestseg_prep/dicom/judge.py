@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
+from pydicom import config
 from pydicom.uid import UID
 
 from nestseg_prep import affine as affines
@@ -96,9 +97,13 @@ def _stack(group: Group, findings: Sequence[Finding]) -> stacks.Stack | list[Fin
 
 def _stored_range(headers: Sequence[Header]) -> tuple[int, int]:
     """Lowest and highest value that the declared bits can hold."""
-    lowest = min(-(1 << (header.bits_stored - 1)) if header.signed else 0 for header in headers)
-    highest = max((1 << (header.bits_stored - header.signed)) - 1 for header in headers)
-    return lowest, highest
+    ends = []
+    for header in headers:
+        # A nonsensical count is refused elsewhere; here it must only do no harm.
+        bits = min(max(header.bits_stored, 1), max(_BITS))
+        lowest = -(1 << (bits - 1)) if header.signed else 0
+        ends.append((lowest, lowest + (1 << bits) - 1))
+    return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 def _is_cut(header: Header) -> bool:
@@ -117,8 +122,12 @@ def _is_multi_frame_without_places(header: Header) -> bool:
 
 def _is_undecodable(header: Header) -> bool:
     return header.transfer_syntax not in kinds.DECODED_SYNTAXES or (
-        header.bits_allocated not in _BITS
+        header.bits_allocated not in _BITS or not 1 <= header.bits_stored <= header.bits_allocated
     )
+
+
+def _is_rescaled_in_vain(header: Header) -> bool:
+    return header.lookup_table or any(frame.slope == 0 for frame in header.frames)
 
 
 # In the order in which a person would ask.
@@ -129,6 +138,7 @@ _OBJECT_CHECKS: Final[tuple[tuple[Code, Callable[[Header], bool]], ...]] = (
     (Code.MOSAIC, kinds.is_mosaic),
     (Code.MULTI_FRAME, _is_multi_frame_without_places),
     (Code.UNSUPPORTED_TRANSFER_SYNTAX, _is_undecodable),
+    (Code.RESCALE_UNUSABLE, _is_rescaled_in_vain),
 )
 
 
@@ -144,7 +154,7 @@ def _object_findings(headers: Sequence[Header]) -> list[Finding]:
 
 def _class_name(sop_class: str) -> str:
     """The standard's own name; a private class is not spelt out: it could hold anything."""
-    uid = UID(sop_class)
+    uid = UID(sop_class, config.IGNORE)
     return uid.name if uid.name != sop_class else "private storage class"
 
 

@@ -56,6 +56,11 @@ def stored_values(dataset: FileDataset, frame: int) -> Array:
     # Third-party decoders fail in any way they like on broken bytes.
     except Exception as error:
         raise PixelError(type(error).__name__) from error
+    except BaseException as error:
+        # pylibjpeg-rle is written in Rust: on broken bytes it panics, which is no Exception.
+        if type(error).__name__ == "PanicException":
+            raise PixelError(type(error).__name__) from error
+        raise
     if values.shape != (dataset.Rows, dataset.Columns) or values.dtype.kind not in "iu":
         msg = f"decodes to {values.dtype} of shape {values.shape}"
         raise PixelError(msg)

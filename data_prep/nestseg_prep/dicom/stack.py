@@ -1,7 +1,8 @@
 """Slices → a volume's geometry, or what stands in the way. Pure functions over header records.
 
-The judge of regularity is ``highdicom.spatial.get_volume_positions``; on top of it no voxel of an
-accepted series may lie further than a tenth of a voxel from where its header says.
+The judge of regularity is ``highdicom.spatial.get_volume_positions``; on top of it no slice of an
+accepted series may lie further than a tenth of a voxel from where its header says. Directions that
+were rounded are made orthonormal.
 """
 
 from __future__ import annotations
