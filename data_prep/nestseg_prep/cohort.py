@@ -13,8 +13,8 @@ SPLITS = ("train", "val", "test")
 def cases(dataset_dir: str | Path, split: str) -> list[dict[str, str]]:
     """The cases of one split of a data set laid out as ``images/``, ``labels/`` and ``index.json``.
 
-    ``index.json`` holds ``{"split": {"train": [file names], "val": […], "test": […]}}``; an image and
-    its label share their file name.
+    ``index.json`` holds ``{"split": {"train": [file names], "val": […], "test": […]}}``; an image
+    and its label share their file name.
 
     Args:
         dataset_dir: the folder of the data set.

@@ -1,4 +1,4 @@
-"""Dictionary transforms over the prep stage, for bundles: the only prep module that imports MONAI."""
+"""Dictionary transforms over the prep stage, for bundles: the only prep module with MONAI."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nestseg_prep.padding import mirror_index, symmetric_padding
 
 
 def mirror_pad_tensor(x: Tensor, padding: Sequence[tuple[int, int]]) -> Tensor:
-    """Mirror the last ``len(padding)`` axes of ``x``; see :func:`nestseg_prep.padding.mirror_pad`."""
+    """Mirror the last ``len(padding)`` axes of ``x``, as ``padding.mirror_pad`` does arrays."""
     first = x.dim() - len(padding)
     for dim, (before, after) in enumerate(padding, start=first):
         if before or after:
@@ -29,10 +29,10 @@ def mirror_pad_tensor(x: Tensor, padding: Sequence[tuple[int, int]]) -> Tensor:
 class LoadVolumed(MapTransform):
     """Read a NIfTI file or a DICOM series by the strict readers of the prep stage.
 
-    MONAI's own readers merge or drop DICOM series without a word; these refuse with a reason. The value
-    under each key is a path (a NIfTI file, or a folder that holds exactly one acceptable series) or a
-    :class:`nestseg_prep.dicom.scan.SeriesRef`. It becomes a float32 ``MetaTensor`` ``(1, i, j, k)`` of
-    true values whose affine maps voxels to RAS mm.
+    MONAI's own readers merge or drop DICOM series without a word; these refuse with a reason. The
+    value under each key is a path (a NIfTI file, or a folder that holds exactly one acceptable
+    series) or a :class:`nestseg_prep.dicom.scan.SeriesRef`. It becomes a float32 ``MetaTensor``
+    ``(1, i, j, k)`` of true values whose affine maps voxels to RAS mm.
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
@@ -88,9 +88,9 @@ class MirrorPadd(MapTransform):
             padding = symmetric_padding(image.shape[1:], self.spatial_size)
             padded = mirror_pad_tensor(image, padding)
             if isinstance(padded, MetaTensor):
-                before = torch.tensor([float(b) for b, _ in padding] + [0.0], dtype=torch.float64)
                 affine = image.affine.clone().to(torch.float64)
-                affine[:, 3] -= affine @ before
+                for axis, (before, _) in enumerate(padding):
+                    affine[:, -1] -= before * affine[:, axis]
                 padded.affine = affine
             d[key] = padded
         return d
