@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from nestseg_prep.dicom.scan import SeriesRef, scan
 from nestseg_prep.errors import InputError
+from nestseg_prep.selection import Selection
 
 SPLITS = ("train", "val", "test")
 
@@ -40,3 +42,27 @@ def cases(dataset_dir: str | Path, split: str) -> list[dict[str, str]]:
             if not path.is_file():
                 raise InputError(f"{path}: named by {index.name} but not there")
     return [{key: str(path) for key, path in case.items()} for case in found]
+
+
+def inputs(dataset_dir: str | Path, selection: Selection) -> list[dict[str, SeriesRef]]:
+    """Every readable image below a folder that fits a bundle: NIfTI files and DICOM series.
+
+    Args:
+        dataset_dir: a folder, at any depth; numeric names are allowed.
+        selection: the bundle's rule.
+
+    Returns:
+        ``[{"image": series}, …]`` for the dataset of an inference config.
+
+    Raises:
+        InputError: nothing there fits.
+    """
+    root = Path(str(dataset_dir))
+    found = [
+        {"image": ref}
+        for ref in scan(root).series
+        if ref.accepted and selection.why_not(ref) is None
+    ]
+    if not found:
+        raise InputError(f"{root}: no image that fits the bundle; `nestseg scan` says what is there")
+    return found

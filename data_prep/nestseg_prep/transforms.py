@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,12 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from nestseg_prep.nifti import read_nifti
+from nestseg_prep.dicom.references import SeriesRef
+from nestseg_prep.dicom.scan import scan
+from nestseg_prep.errors import InputError
 from nestseg_prep.padding import mirror_index, symmetric_padding
+from nestseg_prep.reading import read_volume
+from nestseg_prep.volume import Volume
 
 
 def mirror_pad_tensor(x: Tensor, padding: Sequence[tuple[int, int]]) -> Tensor:
@@ -31,8 +36,8 @@ class LoadVolumed(MapTransform):
 
     MONAI's own readers merge or drop DICOM series without a word; these refuse with a reason. The
     value under each key is a path (a NIfTI file, or a folder that holds exactly one acceptable
-    series) or a :class:`nestseg_prep.dicom.scan.SeriesRef`. It becomes a float32 ``MetaTensor``
-    ``(1, i, j, k)`` of true values whose affine maps voxels to RAS mm.
+    series), a ``SeriesRef`` from a scan, or a ``Volume`` that was read before. It becomes a float32
+    ``MetaTensor`` ``(1, i, j, k)`` of true values whose affine maps voxels to RAS mm.
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
@@ -46,7 +51,7 @@ class LoadVolumed(MapTransform):
         """
         d = dict(data)
         for key in self.key_iterator(d):
-            volume, name = read_nifti(d[key]), str(d[key])
+            volume, name = _read(d[key])
             affine = torch.from_numpy(volume.affine)
             array = np.ascontiguousarray(volume.array, dtype=np.float32)
             d[key] = MetaTensor(
@@ -94,3 +99,31 @@ class MirrorPadd(MapTransform):
                 padded.affine = affine
             d[key] = padded
         return d
+
+
+def _read(source: str | Path | SeriesRef | Volume) -> tuple[Volume, str]:
+    if isinstance(source, Volume):
+        return source, ""
+    ref = source if isinstance(source, SeriesRef) else _only_series(Path(source))
+    return read_volume(ref), _name(ref)
+
+
+def _only_series(path: Path) -> SeriesRef:
+    """The one acceptable series at a path."""
+    series = scan(path).series
+    accepted = [ref for ref in series if ref.accepted]
+    if len(accepted) == 1:
+        return accepted[0]
+    if not accepted and series:
+        raise InputError(f"{path.name}: {series[0].reason}")
+    raise InputError(
+        f"{path.name}: {len(accepted)} acceptable series, expected one; `nestseg scan` lists them"
+    )
+
+
+def _name(ref: SeriesRef) -> str:
+    """What an output is named after: the file of a NIfTI image; of a DICOM series its key, as the
+    names of hospital files may hold patient data.
+    """
+    first = ref.files[0]
+    return str(first if ref.kind == "nifti" else first.parent / ref.key)

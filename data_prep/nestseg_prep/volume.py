@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from nestseg_prep import affine as affines
+from nestseg_prep.errors import InputError
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Volume:
     """Voxels with their geometry.
 
@@ -17,9 +20,43 @@ class Volume:
         affine: ``(4, 4)`` float64; voxel index → RAS+ patient coordinates in mm.
         series_uid: the DICOM SeriesInstanceUID, or ``None`` for a NIfTI file.
         sop_uids: SOPInstanceUID of each slice along ``k``, empty for a NIfTI file.
+
+    Raises:
+        InputError: if the array has not three axes, or the affine is not a finite, invertible
+            ``(4, 4)`` with the last row ``0 0 0 1``, or the UIDs do not fit the slices.
     """
 
     array: npt.NDArray[np.generic]
     affine: npt.NDArray[np.float64]
     series_uid: str | None = None
     sop_uids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        affine = np.asarray(self.affine, dtype=np.float64)
+        if self.array.ndim != 3 or 0 in self.array.shape:
+            msg = f"a volume needs three axes with voxels on each, got shape {self.array.shape}"
+            raise InputError(msg)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            msg = f"an affine is 4x4 and finite, got shape {affine.shape}: check the image's header"
+            raise InputError(msg)
+        if affines.is_singular(affine):
+            msg = "the affine is singular: two voxel axes coincide or one has no length"
+            raise InputError(msg)
+        if not np.array_equal(affine[3], [0.0, 0.0, 0.0, 1.0]):
+            msg = f"the last row of an affine is 0 0 0 1, got {affine[3].tolist()}"
+            raise InputError(msg)
+        if self.sop_uids and len(self.sop_uids) != self.array.shape[2]:
+            msg = f"{len(self.sop_uids)} SOPInstanceUIDs for {self.array.shape[2]} slices"
+            raise InputError(msg)
+        object.__setattr__(self, "affine", affine)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along ``(i, j, k)``."""
+        i, j, k = self.array.shape
+        return i, j, k
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance in mm between neighbouring voxels along ``(i, j, k)``."""
+        return affines.spacing(self.affine)

@@ -15,7 +15,6 @@ from nestseg.bundle.recipe import compose
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 FOLDERS = recipe.recipes(BUNDLES)
-BY_HAND = {"metadata.json", "logging.conf"}
 
 
 def test_a_later_key_replaces_an_earlier_one_whole() -> None:
@@ -95,15 +94,30 @@ def test_a_recipe_is_rendered_from_its_parts_and_its_override(tmp_path: Path) ->
     (bundle / "bundle.yaml").write_text(
         "train: {parts: [net, train], override: {net#depth: 3}}\ninference: {parts: [net]}\n"
     )
+    (parts / "logging.conf").write_text("[loggers]\n")
     (tmp_path / "notes").mkdir()
     assert recipe.recipes(tmp_path) == [bundle]
     recipe.write(bundle)
     recipe.write(bundle)  # again over itself
-    written = {path.name: json.loads(path.read_text()) for path in (bundle / "configs").iterdir()}
-    assert written == {
+    configs = bundle / "configs"
+    assert (configs / "logging.conf").read_text() == "[loggers]\n"
+    assert {path.name: json.loads(path.read_text()) for path in configs.glob("*.json")} == {
         "train.json": {"net": {"depth": 3, "act": "relu"}, "keys": ["image", "label"], "lr": 0.001},
         "inference.json": {"net": {"depth": 4, "act": "relu"}, "keys": ["image"]},
     }
+
+
+def test_an_overlay_keeps_the_keys_that_reach_into_what_lies_below(tmp_path: Path) -> None:
+    parts, bundle = tmp_path / "_parts", tmp_path / "tiny"
+    for folder in (parts, bundle):
+        folder.mkdir()
+    (parts / "logging.conf").touch()
+    (parts / "evaluate.yaml").write_text("keys: [image]\nvalidate#handlers: []\n")
+    (bundle / "bundle.yaml").write_text(
+        "evaluate: {parts: [evaluate], overlay: true, override: {keys: [label]}}\n"
+    )
+    merged = json.loads(recipe.render(bundle)["evaluate.json"])
+    assert merged == {"keys": ["label"], "validate#handlers": []}
 
 
 def test_every_bundle_is_covered() -> None:
@@ -116,7 +130,7 @@ def test_every_bundle_is_covered() -> None:
 def test_the_committed_configs_are_what_the_recipe_renders(bundle: Path) -> None:
     rendered = recipe.render(bundle)
     committed = {path.name: path for path in (bundle / "configs").iterdir()}
-    assert set(committed) - BY_HAND == set(rendered)
+    assert set(committed) == set(rendered)
     for name, text in rendered.items():
         assert committed[name].read_text() == text
 

@@ -10,6 +10,7 @@ Model Zoo's tools read one file per workflow.
 from __future__ import annotations
 
 import json
+from collections import ChainMap
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -59,11 +60,15 @@ def render(bundle: Path) -> dict[str, str]:
     recipe = ConfigParser.load_config_file(bundle / RECIPE)
     configs = {}
     for name, ingredients in recipe.items():
+        overlay = ingredients.get("overlay", False)
         fragments = [
             ConfigParser.load_config_file(parts / f"{part}.yaml") for part in ingredients["parts"]
         ]
-        merged = compose([*fragments, ingredients.get("override", {})])
+        fragments.append(ingredients.get("override", {}))
+        # An overlay's `a#b` keys reach into the config that it is laid over, when that is run.
+        merged = dict(ChainMap(*reversed(fragments))) if overlay else compose(fragments)
         configs[f"{name}.json"] = json.dumps(merged, indent=4) + "\n"
+    configs["logging.conf"] = (parts / "logging.conf").read_text()
     return configs
 
 

@@ -1,0 +1,46 @@
+# Needs Python 3.11 and git. Every target makes the virtual environment it needs, once, from the lock file.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: demo test test-all lint bench bundles lock clean
+
+demo: $(READY)  ## the main job on real input
+	@$(BIN)/python docs/demo
+
+test: lint  ## everything CI runs
+	@$(BIN)/python -m pytest -q
+
+test-all: lint  ## and the long ones
+	@$(BIN)/python -m pytest -q -m "slow or not slow"
+
+lint: $(READY)
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(READY)
+	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+bundles: $(READY)  ## render the configs of every bundle from its recipe
+	@$(BIN)/python -m nestseg.bundle bundles
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "nestseg needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || echo "Making $(VENV) (once; some minutes) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+lock:  ## exact versions of everything, from the floors in pyproject.toml
+	@$(PYTHON) -m venv build/lock
+	@build/lock/bin/python -m pip install -qq torch==2.13.0
+	@build/lock/bin/python -m pip install -qq -e '.[train,demo,dev]'
+	@build/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu//' > requirements.lock
+
+clean:
+	@rm -rf $(VENV) build dist

@@ -1,0 +1,320 @@
+"""What can be wrong with an input: one table of code, severity, sentence and remedy.
+
+Nothing else in the package words a finding. Sentences and details never hold what a tag says
+about a patient: they speak of geometry, counts and formats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+
+class Severity(StrEnum):
+    """How much a finding weighs."""
+
+    INFO = "info"
+    """Noted: the image is used as it is."""
+    WARNING = "warning"
+    """Used, but a person should look."""
+    REFUSE = "refuse"
+    """Not used: whatever we made of it might be silently wrong."""
+
+
+class Code(StrEnum):
+    """Name of a finding: stable, for machines and for documentation."""
+
+    # A file by itself
+    NOT_AN_IMAGE_FILE = "not-an-image-file"
+    UNREADABLE = "unreadable"
+    PERMISSION_DENIED = "permission-denied"
+    NOT_A_REGULAR_FILE = "not-a-regular-file"
+    DICOMDIR = "dicomdir"
+    NO_PIXELS = "no-pixels"
+    ANALYZE = "analyze"
+    NIFTI_REFUSED = "nifti-refused"
+    # An object that is no volume by its nature
+    NOT_AN_IMAGE_VOLUME = "not-an-image-volume"
+    LOCALIZER = "localizer"
+    COLOUR = "colour"
+    MOSAIC = "mosaic"
+    # Pixels
+    TRUNCATED = "truncated"
+    UNSUPPORTED_TRANSFER_SYNTAX = "unsupported-transfer-syntax"
+    TOO_LARGE = "too-large"
+    COMPRESSED_FILE = "compressed-file"
+    MONOCHROME1 = "monochrome1"
+    RESCALE_MISSING = "rescale-missing"
+    RESCALE_UNUSABLE = "rescale-unusable"
+    PADDING_VALUE = "padding-value"
+    # Geometry
+    NO_GEOMETRY = "no-geometry"
+    BAD_ORIENTATION = "bad-orientation"
+    NO_FRAME_OF_REFERENCE = "no-frame-of-reference"
+    TOO_FEW_SLICES = "too-few-slices"
+    MISSING_SLICE = "missing-slice"
+    UNEVEN_SPACING = "uneven-spacing"
+    GANTRY_TILT = "gantry-tilt"
+    SAME_POSITION = "same-position"
+    DUPLICATE_POSITION = "duplicate-position"
+    DUPLICATE_DROPPED = "duplicate-dropped"
+    MULTI_PHASE = "multi-phase"
+    MULTI_FRAME = "multi-frame"
+    # Splitting
+    NO_SERIES_UID = "no-series-uid"
+    SPLIT_BY_STUDY = "split-by-study"
+    SPLIT_BY_FRAME_OF_REFERENCE = "split-by-frame-of-reference"
+    SPLIT_BY_KIND = "split-by-kind"
+    SPLIT_BY_SIZE = "split-by-size"
+    SPLIT_BY_SPACING = "split-by-spacing"
+    SPLIT_BY_ORIENTATION = "split-by-orientation"
+    SPLIT_BY_PHASE = "split-by-phase"
+    UNREADABLE_NEIGHBOUR = "unreadable-neighbour"
+
+
+class Entry(NamedTuple):
+    """One row of the table."""
+
+    severity: Severity
+    sentence: str
+    remedy: str
+
+
+_SEPARATE: Final = "Nothing to do: each part is a series of its own with its own key."
+
+TABLE: Final[dict[Code, Entry]] = {
+    Code.NOT_AN_IMAGE_FILE: Entry(
+        Severity.INFO,
+        "The file is neither DICOM nor NIfTI.",
+        "Nothing to do; convert it to DICOM or NIfTI if it holds an image.",
+    ),
+    Code.UNREADABLE: Entry(
+        Severity.REFUSE,
+        "The file is cut or damaged and cannot be read.",
+        "Copy or export it again from its source.",
+    ),
+    Code.PERMISSION_DENIED: Entry(
+        Severity.REFUSE,
+        "The file or folder may not be read by this user.",
+        "Give this user the right to read it.",
+    ),
+    Code.NOT_A_REGULAR_FILE: Entry(
+        Severity.INFO,
+        "The entry is a socket, a pipe, a device or a link to nothing.",
+        "Nothing to do; replace it with the file itself if it stands for an image.",
+    ),
+    Code.DICOMDIR: Entry(
+        Severity.INFO,
+        "The file is a DICOMDIR index; the files themselves are read instead.",
+        "Nothing to do.",
+    ),
+    Code.NO_PIXELS: Entry(
+        Severity.INFO,
+        "The DICOM object holds no image: a report, a document, contours or a presentation.",
+        "Nothing to do.",
+    ),
+    Code.ANALYZE: Entry(
+        Severity.REFUSE,
+        "Analyze and two-file NIfTI images do not say reliably which side is left.",
+        "Convert the original DICOM series to NIfTI (.nii.gz).",
+    ),
+    Code.NIFTI_REFUSED: Entry(
+        Severity.REFUSE,
+        "The NIfTI file is damaged or its geometry cannot be trusted.",
+        "Mend what the detail names, or convert the original DICOM series again.",
+    ),
+    Code.NOT_AN_IMAGE_VOLUME: Entry(
+        Severity.REFUSE,
+        "The images are not CT, MR or PET slices.",
+        "Give the series of cross-sections itself.",
+    ),
+    Code.LOCALIZER: Entry(
+        Severity.REFUSE,
+        "The series is a localizer (scout), taken to plan others.",
+        "Give the diagnostic series of the study.",
+    ),
+    Code.COLOUR: Entry(
+        Severity.REFUSE,
+        "The images are in colour: a screen capture, a fused view or a dose page.",
+        "Give the original grey series.",
+    ),
+    Code.MOSAIC: Entry(
+        Severity.REFUSE,
+        "Each image is a mosaic: many slices tiled in one picture.",
+        "Convert the series with dcm2niix and give the NIfTI file.",
+    ),
+    Code.TRUNCATED: Entry(
+        Severity.REFUSE,
+        "At least one file of the series holds fewer pixels than its header declares.",
+        "Send the series again from its source.",
+    ),
+    Code.UNSUPPORTED_TRANSFER_SYNTAX: Entry(
+        Severity.REFUSE,
+        "The pixels are compressed in a way that this program does not decode.",
+        "Export the series uncompressed (Explicit VR Little Endian).",
+    ),
+    Code.TOO_LARGE: Entry(
+        Severity.REFUSE,
+        "The headers declare more voxels than this program will allocate.",
+        "Check that the headers are sound; crop the volume if they are.",
+    ),
+    Code.COMPRESSED_FILE: Entry(
+        Severity.INFO,
+        "The DICOM files are gzip-compressed and were unpacked in memory.",
+        "Nothing to do.",
+    ),
+    Code.MONOCHROME1: Entry(
+        Severity.INFO,
+        "The images are meant to be shown inverted (MONOCHROME1); values are used as stored.",
+        "Nothing to do.",
+    ),
+    Code.RESCALE_MISSING: Entry(
+        Severity.WARNING,
+        "The CT images carry no rescale slope and intercept: values may not be Hounsfield units.",
+        "Check that air is near -1000; otherwise export the original series.",
+    ),
+    Code.RESCALE_UNUSABLE: Entry(
+        Severity.REFUSE,
+        "True values cannot be had: the rescale slope is zero, or a lookup table replaces it.",
+        "Export the original series.",
+    ),
+    Code.PADDING_VALUE: Entry(
+        Severity.INFO,
+        "The scanner filled pixels outside its field of view with a value of its own.",
+        "Nothing to do; clip intensities before using their minimum.",
+    ),
+    Code.NO_GEOMETRY: Entry(
+        Severity.REFUSE,
+        "Pixel spacing, position or orientation is missing, zero or not a number.",
+        "Export the original series: derived images often lose their geometry.",
+    ),
+    Code.BAD_ORIENTATION: Entry(
+        Severity.REFUSE,
+        "The row and column directions are not unit vectors at right angles.",
+        "Export the original series, with at least four digits in ImageOrientationPatient.",
+    ),
+    Code.NO_FRAME_OF_REFERENCE: Entry(
+        Severity.INFO,
+        "FrameOfReferenceUID is missing: the series cannot be related to others of the study.",
+        "Nothing to do; geometry within the series is not touched.",
+    ),
+    Code.TOO_FEW_SLICES: Entry(
+        Severity.REFUSE,
+        "The series has fewer than three slices: their spacing cannot be verified.",
+        "Give the whole series.",
+    ),
+    Code.MISSING_SLICE: Entry(
+        Severity.REFUSE,
+        "At least one slice inside the series is missing.",
+        "Send the series again from its source.",
+    ),
+    Code.UNEVEN_SPACING: Entry(
+        Severity.REFUSE,
+        "The slices are not evenly spaced along one line.",
+        "Give an evenly spaced reconstruction of the series.",
+    ),
+    Code.GANTRY_TILT: Entry(
+        Severity.REFUSE,
+        "The slices are not stacked at right angles to their plane (gantry tilt).",
+        "Give a reconstruction without tilt.",
+    ),
+    Code.SAME_POSITION: Entry(
+        Severity.REFUSE,
+        "All images lie at one and the same position.",
+        "Give the series of cross-sections itself: this is a time series or a set of captures.",
+    ),
+    Code.DUPLICATE_POSITION: Entry(
+        Severity.REFUSE,
+        "Some positions occur twice with different pixels, and no tag tells which belong together.",
+        "Export the series again, one acquisition at a time.",
+    ),
+    Code.DUPLICATE_DROPPED: Entry(
+        Severity.INFO,
+        "Copies of the same image were found; one of each is used.",
+        "Nothing to do.",
+    ),
+    Code.MULTI_PHASE: Entry(
+        Severity.REFUSE,
+        "Every position occurs several times (phases, echoes), and no tag separates them cleanly.",
+        "Export each phase as a series of its own.",
+    ),
+    Code.MULTI_FRAME: Entry(
+        Severity.REFUSE,
+        "The file holds several frames without the functional groups that say where each lies.",
+        "Export the series as enhanced CT/MR or as single slices.",
+    ),
+    Code.NO_SERIES_UID: Entry(
+        Severity.WARNING,
+        "SeriesInstanceUID is empty: files of one folder are taken for one series.",
+        "Export the original series; outputs cannot name their source.",
+    ),
+    Code.SPLIT_BY_STUDY: Entry(
+        Severity.WARNING, "One SeriesInstanceUID occurs in several studies.", _SEPARATE
+    ),
+    Code.SPLIT_BY_FRAME_OF_REFERENCE: Entry(
+        Severity.WARNING,
+        "The series mixes frames of reference: its parts cannot be placed relative to each other.",
+        _SEPARATE,
+    ),
+    Code.SPLIT_BY_KIND: Entry(Severity.INFO, "The series mixes kinds of DICOM objects.", _SEPARATE),
+    Code.SPLIT_BY_SIZE: Entry(Severity.INFO, "The series mixes image sizes.", _SEPARATE),
+    Code.SPLIT_BY_SPACING: Entry(Severity.INFO, "The series mixes pixel spacings.", _SEPARATE),
+    Code.SPLIT_BY_ORIENTATION: Entry(
+        Severity.INFO, "The series mixes slice orientations.", _SEPARATE
+    ),
+    Code.SPLIT_BY_PHASE: Entry(
+        Severity.INFO,
+        "The series holds several volumes (phases, echoes, time points) of the same place.",
+        _SEPARATE,
+    ),
+    Code.UNREADABLE_NEIGHBOUR: Entry(
+        Severity.WARNING,
+        "A damaged DICOM file lies in the same folder and may belong to this series.",
+        "Check that the series is complete at both ends, or send it again.",
+    ),
+}
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """One thing that was found.
+
+    Attributes:
+        code: which row of the table.
+        detail: figures of this case ("3 of 40 files"); never what a tag says about a patient.
+    """
+
+    code: Code
+    detail: str = ""
+
+    @property
+    def severity(self) -> Severity:
+        return TABLE[self.code].severity
+
+    @property
+    def sentence(self) -> str:
+        return TABLE[self.code].sentence
+
+    @property
+    def remedy(self) -> str:
+        return TABLE[self.code].remedy
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the image is not used because of this."""
+        return self.severity is Severity.REFUSE
+
+    def __str__(self) -> str:
+        detail = f" ({self.detail})" if self.detail else ""
+        return f"{self.code}: {self.sentence}{detail} {self.remedy}"
+
+    def to_json(self) -> dict[str, str]:
+        """The finding with its sentence and remedy, for ``--json``."""
+        return {
+            "code": str(self.code),
+            "severity": str(self.severity),
+            "sentence": self.sentence,
+            "detail": self.detail,
+            "remedy": self.remedy,
+        }

@@ -1,0 +1,172 @@
+"""A group of slices → a series reference: accepted, or refused with the reason. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+from pydicom import config
+from pydicom.uid import UID
+
+from nestseg_prep import affine as affines
+from nestseg_prep.dicom import kinds
+from nestseg_prep.dicom import stack as stacks
+from nestseg_prep.dicom.findings import Code, Finding
+from nestseg_prep.dicom.grouping import Group, PixelDigest, split
+from nestseg_prep.dicom.headers import Header, Pixels
+from nestseg_prep.dicom.references import SeriesRef, SliceRef
+
+# 2000 slices of 1024 x 1024 in float32 fit; a header that lies about its size does not.
+VOLUME_BYTES_LIMIT: Final = 16 * 2**30
+_BITS: Final = (8, 16, 32)
+
+
+def short_hash(text: str) -> str:
+    """Twelve hexadecimal digits that stand for a UID or a path in names and logs."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def judge_series(headers: Sequence[Header], digest: PixelDigest) -> list[SeriesRef]:
+    """Splits the files of one series and judges each part.
+
+    Args:
+        headers: the files that share a SeriesInstanceUID (or a folder, where it is empty).
+        digest: tells whether two slices hold the same pixels.
+    """
+    # Without a SeriesInstanceUID, what the files are names them, not where they lie.
+    uid = headers[0].series_uid or " ".join(sorted(header.sop_uid for header in headers))
+    key = short_hash(uid)
+    cut = sum(_is_cut(header) for header in headers)
+    # One cut file puts the whole series aside: without its slice the rest may still look perfect.
+    doubts = [Finding(Code.TRUNCATED, f"{cut} of {len(headers)} files")] if cut else []
+    groups = [Group(part.slices, (*doubts, *part.findings)) for part in split(headers, digest)]
+    if len(groups) == 1:
+        return [_judge(groups[0], key)]
+    return [_judge(group, f"{key}-{number}") for number, group in enumerate(groups, start=1)]
+
+
+def _judge(group: Group, key: str) -> SeriesRef:
+    headers = list(dict.fromkeys(header for header, _ in group.slices))
+    first = headers[0]
+    findings = [*group.findings, *_object_findings(headers)]
+    stack = None
+    if kinds.may_be_volume(first):
+        stacked = _stack(group, findings)
+        if isinstance(stacked, stacks.Stack):
+            stack = stacked
+        else:
+            findings += stacked
+        findings += _notes(group, headers)
+    shape = (first.columns, first.rows, len(group.slices))
+    if 4 * int(np.prod(shape, dtype=object)) > VOLUME_BYTES_LIMIT:
+        findings.append(Finding(Code.TOO_LARGE, "x".join(map(str, shape))))
+    slices = stack.slices if stack else group.slices
+    affine = stack.affine if stack else None
+    return SeriesRef(
+        kind="dicom",
+        key=key,
+        study_key=short_hash(first.study_uid),
+        series_uid=first.series_uid,
+        study_uid=first.study_uid,
+        modality=first.modality or None,
+        body_part=first.body_part,
+        orientation=None if affine is None else affines.orientation(affine),
+        shape=shape if all(shape) else None,
+        spacing=None if affine is None else affines.spacing(affine),
+        affine=affine,
+        files=tuple(dict.fromkeys(header.path for header, _ in slices)),
+        findings=tuple(dict.fromkeys(findings)),
+        description=first.description,
+        slices=tuple(
+            SliceRef(header.path, frame.index, header.sop_uid, frame.slope, frame.intercept)
+            for header, frame in (stack.slices if stack else ())
+        ),
+        stored_range=_stored_range(headers),
+    )
+
+
+def _stack(group: Group, findings: Sequence[Finding]) -> stacks.Stack | list[Finding]:
+    """The geometry, unless a finding made it pointless to ask."""
+    if any(finding.refuses and finding.code is not Code.TRUNCATED for finding in findings):
+        return []
+    broken = stacks.check_planes(group.slices)
+    return [broken] if broken else stacks.stack(group.slices)
+
+
+def _stored_range(headers: Sequence[Header]) -> tuple[int, int]:
+    """Lowest and highest value that the declared bits can hold."""
+    ends = []
+    for header in headers:
+        # A nonsensical count is refused elsewhere; here it must only do no harm.
+        bits = min(max(header.bits_stored, 1), max(_BITS))
+        lowest = -(1 << (bits - 1)) if header.signed else 0
+        ends.append((lowest, lowest + (1 << bits) - 1))
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def _is_cut(header: Header) -> bool:
+    return kinds.may_be_volume(header) and header.pixels is not Pixels.COMPLETE
+
+
+def _is_colour(header: Header) -> bool:
+    grey = ("MONOCHROME1", "MONOCHROME2", "")
+    return header.samples > 1 or header.photometric not in grey
+
+
+def _is_multi_frame_without_places(header: Header) -> bool:
+    frames = len(header.frames) if header.enhanced else 1
+    return header.frame_count != frames or header.concatenated
+
+
+def _is_undecodable(header: Header) -> bool:
+    return header.transfer_syntax not in kinds.DECODED_SYNTAXES or (
+        header.bits_allocated not in _BITS or not 1 <= header.bits_stored <= header.bits_allocated
+    )
+
+
+def _is_rescaled_in_vain(header: Header) -> bool:
+    return header.lookup_table or any(frame.slope == 0 for frame in header.frames)
+
+
+# In the order in which a person would ask.
+_OBJECT_CHECKS: Final[tuple[tuple[Code, Callable[[Header], bool]], ...]] = (
+    (Code.COLOUR, _is_colour),
+    (Code.NOT_AN_IMAGE_VOLUME, lambda header: not kinds.may_be_volume(header)),
+    (Code.LOCALIZER, kinds.is_localizer),
+    (Code.MOSAIC, kinds.is_mosaic),
+    (Code.MULTI_FRAME, _is_multi_frame_without_places),
+    (Code.UNSUPPORTED_TRANSFER_SYNTAX, _is_undecodable),
+    (Code.RESCALE_UNUSABLE, _is_rescaled_in_vain),
+)
+
+
+def _object_findings(headers: Sequence[Header]) -> list[Finding]:
+    """The first check that applies: what follows from it is no news."""
+    for code, applies in _OBJECT_CHECKS:
+        if count := sum(map(applies, headers)):
+            if code is Code.NOT_AN_IMAGE_VOLUME:
+                return [Finding(code, _class_name(headers[0].sop_class))]
+            return [Finding(code, f"{count} of {len(headers)} files")]
+    return []
+
+
+def _class_name(sop_class: str) -> str:
+    """The standard's own name; a private class is not spelt out: it could hold anything."""
+    uid = UID(sop_class, config.IGNORE)
+    return uid.name if uid.name != sop_class else "private storage class"
+
+
+def _notes(group: Group, headers: Sequence[Header]) -> list[Finding]:
+    """What does not refuse a series, but belongs in its report."""
+    unscaled = any(not frame.rescaled for _, frame in group.slices)
+    checks = (
+        (Code.NO_SERIES_UID, not headers[0].series_uid),
+        (Code.NO_FRAME_OF_REFERENCE, any(not header.frame_of_reference for header in headers)),
+        (Code.COMPRESSED_FILE, any(header.gzipped for header in headers)),
+        (Code.MONOCHROME1, any(header.photometric == "MONOCHROME1" for header in headers)),
+        (Code.RESCALE_MISSING, headers[0].modality == "CT" and unscaled),
+        (Code.PADDING_VALUE, any(header.padding for header in headers)),
+    )
+    return [Finding(code) for code, applies in checks if applies]

@@ -1,0 +1,80 @@
+"""An accepted series → its volume: true values, every slice in its place."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import FileDataset
+
+from nestseg_prep.dicom import files
+from nestseg_prep.dicom.pixels import PixelError, stored_values
+from nestseg_prep.dicom.references import SeriesRef
+from nestseg_prep.errors import InputError
+from nestseg_prep.volume import Volume
+
+DType: TypeAlias = np.dtype[Any]
+
+_INTEGERS: Final = (np.int16, np.uint16, np.int32)
+
+
+def read_series(ref: SeriesRef) -> Volume:
+    """Decodes the slices of a series into one array.
+
+    Args:
+        ref: an accepted DICOM series of a scan.
+
+    Returns:
+        ``(i, j, k)`` in the storage order of dcm2niix (``stack.Stack``), true values: integers
+        where every slope and intercept is one, otherwise float32.
+
+    Raises:
+        InputError: the series was refused, or a file of it is gone, changed or cannot be decoded.
+    """
+    if not ref.accepted or ref.affine is None or ref.shape is None or ref.kind != "dicom":
+        msg = f"series {ref.key}: refused; {ref.refusal or 'not a DICOM series'}"
+        raise InputError(msg)
+    columns, rows, count = ref.shape
+    # Fortran order: a slice is one piece of memory, as it is in the file.
+    array = np.empty(ref.shape, dtype=value_type(ref), order="F")
+    opened: tuple[object, FileDataset] | None = None
+    for k, one in enumerate(ref.slices):
+        try:
+            if opened is None or opened[0] != one.path:
+                with files.open_plain(one.path) as file:
+                    opened = one.path, files.read_dataset(file)
+            values = stored_values(opened[1], one.frame)
+        except (files.NotDicomError, files.DamagedFileError, PixelError, OSError) as error:
+            msg = f"series {ref.key}: slice {k + 1} of {count} cannot be read; send it again"
+            raise InputError(msg) from error
+        if values.shape != (rows, columns):
+            msg = f"series {ref.key}: slice {k + 1} of {count} changed its size; scan again"
+            raise InputError(msg)
+        array[:, ::-1, k] = _rescaled(values, one.slope, one.intercept, array.dtype).T
+    return Volume(array, ref.affine, ref.series_uid, tuple(one.sop_uid for one in ref.slices))
+
+
+def value_type(ref: SeriesRef) -> DType:
+    """The smallest type that holds every true value the headers allow."""
+    scales = {(one.slope, one.intercept) for one in ref.slices}
+    if not all(slope.is_integer() and intercept.is_integer() for slope, intercept in scales):
+        return np.dtype(np.float32)
+    ends = [
+        slope * stored + intercept for slope, intercept in scales for stored in ref.stored_range
+    ]
+    for integer in _INTEGERS:
+        bounds = np.iinfo(integer)
+        if bounds.min <= min(ends) and max(ends) <= bounds.max:
+            return np.dtype(integer)
+    return np.dtype(np.float32)
+
+
+def _rescaled(
+    values: npt.NDArray[Any], slope: float, intercept: float, dtype: DType
+) -> npt.NDArray[Any]:
+    if slope == 1 and intercept == 0:
+        return values
+    if dtype.kind == "f":
+        return values.astype(np.float64) * slope + intercept
+    return values.astype(np.int64) * int(slope) + int(intercept)

@@ -1,0 +1,180 @@
+"""The header of a NIfTI file: what is in it, and whether its geometry can be trusted.
+
+Nothing is allocated for voxels before the header was found plausible. Source for the fields:
+nifti1.h of the NIfTI-1.1 data format.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NoReturn, TypeAlias, cast
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+
+from nestseg_prep import affine as affines
+from nestseg_prep.errors import InputError
+
+SUFFIXES: Final = (".nii", ".nii.gz")
+VOXEL_BYTES_LIMIT: Final = 16 * 2**30
+# Deflate cannot shrink anything by more than about 1030:1.
+_GZIP_RATIO_LIMIT: Final = 1100
+_QFORM_SFORM_TOLERANCE: Final = 0.1  # voxels
+_SPATIAL_UNITS: Final = 0x07
+_UNKNOWN_UNIT, _MILLIMETRE = 0, 2
+
+Image: TypeAlias = Any  # nib.Nifti1Image or 2: nibabel annotates only part of itself
+
+
+@dataclass(frozen=True)
+class NiftiHeader:
+    """What a NIfTI file declares.
+
+    Attributes:
+        shape: voxels along ``(i, j, k)``; axes of length one behind the third are dropped.
+        affine: ``(4, 4)``, voxel → RAS mm: the sform, or the qform where there is no sform.
+    """
+
+    shape: tuple[int, int, int]
+    affine: affines.Affine
+
+
+def read_header(path: Path) -> NiftiHeader:
+    """Reads and checks the header of a ``.nii`` or ``.nii.gz`` file.
+
+    Raises:
+        InputError: the file is damaged, or we would have to guess what its header means.
+        OSError: the file cannot be opened.
+    """
+    with open_image(path) as (_, image):
+        return check_header(image, path)
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[tuple[BinaryIO, Image]]:
+    """Opens a NIfTI file as an unpacked stream and an image whose voxels are not read yet.
+
+    What goes wrong inside the context is reported as an error of the file.
+    """
+    # An OSError from here is about opening, and is the caller's: no right to read, no such file.
+    with path.open("rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        stream = cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if packed else raw
+        try:
+            yield stream, _image_class(stream, path).from_stream(stream)
+        except InputError:
+            raise
+        except (
+            ImageFileError,
+            HeaderDataError,
+            WrapStructError,
+            EOFError,
+            OSError,
+            ValueError,
+            OverflowError,
+            zlib.error,
+        ) as error:
+            msg = f"{path.name}: not a whole NIfTI file ({type(error).__name__}); copy it again"
+            raise InputError(msg) from error
+
+
+def check_header(image: Image, path: Path) -> NiftiHeader:
+    """Checks what an image declares, in the order in which it would do harm."""
+    shape = _checked_shape(image, path)
+    _check_bytes(image, path)
+    affine = _checked_affine(image, shape, path)
+    return NiftiHeader(shape, affine)
+
+
+def _image_class(stream: BinaryIO, path: Path) -> Image:
+    size = stream.read(4)
+    stream.seek(0)
+    lengths = {int.from_bytes(size, "little"), int.from_bytes(size, "big")}
+    if 540 in lengths:
+        return nib.Nifti2Image
+    if 348 not in lengths:
+        _refuse(path, "not a NIfTI file", "check what it is")
+    stream.seek(344)
+    magic = stream.read(4)
+    stream.seek(0)
+    if magic != b"n+1\0":
+        _refuse(path, "Analyze or two-file NIfTI: left and right are not certain", "convert it")
+    return nib.Nifti1Image
+
+
+def _checked_shape(image: Image, path: Path) -> tuple[int, int, int]:
+    shape = tuple(int(size) for size in image.header.get_data_shape())
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    # A singleton may also stand before others, as in (x, y, z, 1, 3): that is a vector image.
+    if len(shape) != 3:
+        _refuse(path, f"{len(shape)} axes {shape}, not one volume", "extract one volume")
+    if min(shape) < 1:
+        _refuse(path, f"impossible shape {shape}", "copy or convert it again")
+    return shape[0], shape[1], shape[2]
+
+
+def _check_bytes(image: Image, path: Path) -> None:
+    dtype = image.header.get_data_dtype()
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        _refuse(path, f"voxels of type {dtype.name or dtype}", "convert to integers or floats")
+    offset = int(image.dataobj.offset)
+    least = int(image.header["sizeof_hdr"]) + 4
+    if offset < least:
+        _refuse(path, f"voxels begin at byte {offset}, inside the header", "convert it again")
+    declared = offset + math.prod(map(int, image.header.get_data_shape())) * dtype.itemsize
+    if declared > VOXEL_BYTES_LIMIT:
+        _refuse(path, f"header declares {declared / 2**30:.0f} GiB", "check or crop the image")
+    size = path.stat().st_size
+    packed = path.name.lower().endswith(".gz")
+    if declared > size * (_GZIP_RATIO_LIMIT if packed else 1):
+        _refuse(path, f"cut: {size} bytes cannot hold the {declared} declared", "copy it again")
+
+
+def _checked_affine(image: Image, shape: tuple[int, int, int], path: Path) -> affines.Affine:
+    header = image.header
+    unit = int(header["xyzt_units"]) & _SPATIAL_UNITS
+    if unit not in {_UNKNOWN_UNIT, _MILLIMETRE}:
+        _refuse(path, "spatial unit is not mm", "convert the header to mm")
+    sform, qform = _form(header, "sform", path), _form(header, "qform", path)
+    affine = qform if sform is None else sform
+    if affine is None:
+        _refuse(
+            path,
+            "no patient coordinates (qform and sform codes are 0)",
+            "set the sform and its code if you know the orientation",
+        )
+    if sform is not None and qform is not None:
+        apart = affines.corner_distance(sform, qform, shape)
+        if apart > _QFORM_SFORM_TOLERANCE * min(affines.spacing(sform)):
+            _refuse(path, f"qform and sform lie {apart:.2f} mm apart", "set one from the other")
+    return affine
+
+
+def _form(header: Any, name: str, path: Path) -> affines.Affine | None:
+    """The affine of one kind, ``None`` where its code is 0."""
+    if int(header[f"{name}_code"]) == 0:
+        return None
+    try:
+        get = header.get_qform if name == "qform" else header.get_sform
+        affine = np.asarray(get(), dtype=np.float64)
+    except (HeaderDataError, ValueError, np.linalg.LinAlgError):
+        _refuse(path, f"the {name} is no valid transform", "set it again")
+    if not np.isfinite(affine).all() or affines.is_singular(affine):
+        _refuse(path, f"the {name} is not an invertible transform", "set it again")
+    return affine
+
+
+def _refuse(path: Path, wrong: str, mend: str) -> NoReturn:
+    msg = f"{path.name}: {wrong}; {mend}"
+    raise InputError(msg)

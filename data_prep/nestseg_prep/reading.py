@@ -1,0 +1,20 @@
+"""One door to the voxels of whatever a scan accepted."""
+
+from __future__ import annotations
+
+from nestseg_prep.dicom.references import SeriesRef
+from nestseg_prep.dicom.series import read_series
+from nestseg_prep.nifti import read_nifti
+from nestseg_prep.volume import Volume
+
+
+def read_volume(ref: SeriesRef) -> Volume:
+    """Reads an accepted series, DICOM or NIfTI.
+
+    Returns:
+        ``(i, j, k)`` true values with the affine to RAS mm.
+
+    Raises:
+        InputError: the series was refused or cannot be read.
+    """
+    return read_series(ref) if ref.kind == "dicom" else read_nifti(ref.files[0])

@@ -1,0 +1,152 @@
+"""A bundle in memory, ready to segment: transforms, network with weights, inferer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from monai.transforms import Compose, SaveImaged
+
+from nestseg_prep.errors import InputError
+from nestseg_prep.selection import Selection
+from nestseg_prep.volume import Volume
+
+_SAME_PLACE_MM = 1e-3
+
+
+@dataclass(frozen=True)
+class LoadedBundle:
+    """What an inference config describes, built once and used for every case.
+
+    Attributes:
+        name: the folder's name.
+        version: of the bundle, from its metadata.
+        weights_sha256: of ``models/model.pt``.
+        labels: value in the mask → name, without the background.
+        selection: which series it takes.
+        device: where it computes.
+    """
+
+    name: str
+    version: str
+    weights_sha256: str
+    labels: dict[int, str]
+    selection: Selection
+    device: torch.device
+    _preprocessing: Compose
+    _network: torch.nn.Module
+    _inferer: Any
+    _postprocessing: Compose
+
+    def segment(self, volume: Volume) -> Volume:
+        """Label every voxel of an image.
+
+        Args:
+            volume: the image, true values.
+
+        Returns:
+            The label map, uint8, on exactly the voxels of ``volume``.
+
+        Raises:
+            RuntimeError: the mask came back on another grid than the image's (never seen; a mask in
+                the wrong place must not be written).
+        """
+        data = self._preprocessing({"image": volume})
+        with torch.no_grad():
+            logits = self._inferer(data["image"][None].to(self.device), self._network)
+        data["pred"] = logits[0]
+        mask = self._postprocessing(data)["pred"]
+        array = np.asarray(mask[0].cpu(), dtype=np.uint8)
+        shift = np.abs(np.asarray(mask.affine, dtype=np.float64) - volume.affine)
+        extent = np.array([*volume.shape, 1])
+        if array.shape != volume.shape or (shift @ extent).max() > _SAME_PLACE_MM:
+            raise RuntimeError(
+                f"the mask came back on another grid ({array.shape}) than the image ({volume.shape})"
+            )
+        return Volume(array, volume.affine, volume.series_uid, volume.sop_uids)
+
+
+def read_selection(bundle: Path) -> Selection:
+    """The bundle's rule for inputs, read without running any of the bundle's code.
+
+    Raises:
+        InputError: the inference config cannot be read or holds no rule.
+    """
+    try:
+        rule = dict(json.loads((bundle / "configs" / "inference.json").read_text())["selection"])
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{bundle.name}: configs/inference.json holds no `selection` of inputs; add one, or run "
+            "the bundle through `python -m monai.bundle run`"
+        ) from error
+    rule.pop("_target_", None)
+    return Selection(**rule)
+
+
+def load(bundle: Path) -> LoadedBundle:
+    """Build everything that the bundle's inference config describes. This runs the bundle's code.
+
+    Raises:
+        InputError: a config or the weights are missing, damaged or do not fit together.
+    """
+    parser = ConfigParser()
+    try:
+        parser.read_config(bundle / "configs" / "inference.json")
+        parser.read_meta(bundle / "configs" / "metadata.json")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{bundle.name}: cannot read its configs ({_first_line(error)})") from error
+    parser["bundle_root"] = str(bundle)
+    parts = {}
+    for name in ("preprocessing", "network", "inferer", "postprocessing", "device"):
+        try:
+            parts[name] = parser.get_parsed_content(name)
+        except Exception as error:  # whatever a bundle's expressions raise
+            raise InputError(
+                f"{bundle.name}: configs/inference.json: `{name}`: {_first_line(_root_cause(error))}"
+            ) from error
+    weights = bundle / "models" / "model.pt"
+    _load_weights(parts["network"], weights, bundle.name)
+    steps = [t for t in parts["postprocessing"].transforms if not isinstance(t, SaveImaged)]
+    outputs = parser["_meta_"]["network_data_format"]["outputs"]["pred"]["channel_def"]
+    return LoadedBundle(
+        name=bundle.name,
+        version=str(parser["_meta_"]["version"]),
+        weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        labels={int(value): label for value, label in outputs.items() if int(value)},
+        selection=read_selection(bundle),
+        device=parts["device"],
+        _preprocessing=parts["preprocessing"],
+        _network=parts["network"].eval(),
+        _inferer=parts["inferer"],
+        _postprocessing=Compose(steps),
+    )
+
+
+def _load_weights(network: torch.nn.Module, path: Path, bundle: str) -> None:
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except FileNotFoundError:
+        raise InputError(f"{bundle}: models/model.pt is missing; train the bundle first") from None
+    except Exception as error:  # torch raises a dozen kinds for a damaged or foreign file
+        raise InputError(
+            f"{bundle}: models/model.pt is damaged or belongs to another network; restore the file "
+            f"({_first_line(error)})"
+        ) from error
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """The innermost error: MONAI wraps the one that helps in several that do not."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:160]}".rstrip(": ")

@@ -1,0 +1,5 @@
+"""``python -m nestseg.cli``."""
+
+from nestseg.cli import main
+
+main()

@@ -1,0 +1,74 @@
+"""``nestseg scan``: what is in a folder. Never imports torch or monai."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from nestseg.cli import tables
+from nestseg_prep.dicom.references import ScanResult, SeriesRef
+from nestseg_prep.dicom.scan import scan
+from nestseg_prep.errors import InputError
+
+_STUDY_DIGITS = 6
+
+
+def run(folder: Path, *, as_json: bool, show_phi: bool) -> None:
+    """Print the series of a folder.
+
+    Raises:
+        InputError: there is no such folder, or there is nothing in it.
+    """
+    found = scan_with_progress([folder])
+    if as_json:
+        tables.console.print_json(json.dumps(found.to_json(show_phi=show_phi)))
+        return
+    rows = tables.table(
+        f"{len(found.series)} series in {_studies(found)}",
+        *("study", "series", "modality", "plane", "shape voxels", "spacing mm", "verdict"),
+        *(("paths",) if show_phi else ()),
+    )
+    for ref in sorted(found.series, key=lambda ref: (ref.study_key, ref.kind, ref.key)):
+        rows.add_row(
+            ref.study_key[:_STUDY_DIGITS] or "–",
+            ref.key,
+            tables.modality(ref),
+            *tables.geometry(ref),
+            verdict(ref),
+            *([str(ref.files[0])] if show_phi else []),
+        )
+    tables.console.print(rows)
+    if found.others:
+        tables.console.print(f"Files that are no series: {tables.counted(found.others)}")
+
+
+def scan_with_progress(paths: list[Path]) -> ScanResult:
+    """Scan with a counter on the terminal.
+
+    Raises:
+        InputError: a path does not exist, or there is no file below any.
+    """
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder; check the path")
+    with tables.stderr.status("Reading headers …") as status:
+        found = scan(
+            paths, on_file=lambda count: status.update(f"Reading headers … {count} files")
+        )
+    if not found.series and not found.others:
+        raise InputError(f"{paths[0]}: an empty folder; give one with DICOM or NIfTI files")
+    return found
+
+
+def verdict(ref: SeriesRef) -> str:
+    """Accepted, with what is worth knowing, or refused and why."""
+    if ref.refusal is None:
+        notes = ", ".join(str(finding.code) for finding in ref.findings)
+        return f"[green]accepted[/] {notes}".rstrip()
+    detail = f" ({ref.refusal.detail})" if ref.refusal.detail else ""
+    return f"[red]{ref.refusal.code}[/]: {ref.refusal.sentence}{detail}"
+
+
+def _studies(found: ScanResult) -> str:
+    count = len({ref.study_key for ref in found.series if ref.study_key})
+    return f"{count} {'study' if count == 1 else 'studies'}"

@@ -1,0 +1,110 @@
+"""``nestseg segment``: folders in, masks on the source voxels out."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nestseg.bundle import locate
+from nestseg.cli import tables
+from nestseg.cli.scan import scan_with_progress
+from nestseg_prep.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from nestseg.batch.cases import Skipped
+    from nestseg.batch.runner import Result
+
+ALL_DONE = 0
+SOME_FAILED = 1
+
+
+def run(paths: list[Path], bundle_name: str, out: Path) -> int:
+    """Segment every fitting series below ``paths``.
+
+    Returns:
+        0 if every fitting case was done, else 1.
+
+    Raises:
+        InputError: nothing could be started: no such input, bundle or weights, nothing fits, or
+            ``out`` cannot be written.
+    """
+    folder = locate.find(bundle_name)
+    if not locate.is_ours(folder):
+        tables.stderr.print(
+            f"[yellow]{folder.name} did not come with nestseg: its configs are code, and are run.[/]"
+        )
+    found = scan_with_progress(paths)
+    _check_writable(out, paths)
+    with tables.stderr.status("Loading the model …"):
+        from nestseg.batch import cases as batch_cases
+        from nestseg.batch import record, runner
+        from nestseg.bundle import loaded
+
+        cases, skipped = batch_cases.choose(found.series, loaded.read_selection(folder))
+        if not cases:
+            raise InputError(_nothing_fits(paths, skipped))
+        bundle = loaded.load(folder)
+    with tables.progress() as bar:
+        task = bar.add_task("Segmenting", total=len(cases))
+        results = runner.run(cases, bundle, out, on_result=lambda _: bar.advance(task))
+    path = record.write_record(out, bundle, results, skipped, found.others)
+    _report(results, skipped, list(bundle.labels.values()))
+    if found.others:
+        tables.console.print(f"Files that are no series: {tables.counted(found.others)}")
+    done = sum(result.done for result in results)
+    tables.console.print(f"{done} of {len(results)} cases done; masks and previews in {out}, record in {path}")
+    return ALL_DONE if done == len(results) else SOME_FAILED
+
+
+def _report(results: list[Result], skipped: list[Skipped], labels: list[str]) -> None:
+    columns = [f"{label} ml" for label in labels]
+    rows = tables.table("Cases", "case", "modality", "shape voxels", *columns, "s", "outcome")
+    for result in results:
+        sizes = [f"{result.volumes_ml[label]:.2f}" if result.done else "–" for label in labels]
+        rows.add_row(
+            result.case.name,
+            tables.modality(result.case.ref),
+            tables.by(result.case.ref.shape),
+            *sizes,
+            f"{result.seconds:.1f}",
+            "[green]done[/]" if result.done else f"[red]failed[/]: {result.error}",
+        )
+    tables.console.print(rows)
+    if skipped:
+        tables.console.print(_skipped_table(skipped))
+
+
+def _skipped_table(skipped: list[Skipped]) -> Table:
+    """Series that were not segmented, by reason; ``run.json`` has them one by one."""
+    rows = tables.table("Not segmented", "series", "modality", "why")
+    reasons = Counter(
+        (item.refused, tables.modality(item.ref), item.reason) for item in skipped
+    )
+    for (refused, modality, reason), count in sorted(reasons.items()):
+        why = f"[yellow]{'refused' if refused else 'does not fit'}[/]: {reason}"
+        rows.add_row(str(count), modality, why)
+    return rows
+
+
+def _check_writable(out: Path, inputs: list[Path]) -> None:
+    resolved = out.resolve()
+    if any(resolved.is_relative_to(path.resolve()) for path in inputs if path.is_dir()):
+        raise InputError(f"{out}: lies inside the input; give a folder outside of it")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        handle, probe = tempfile.mkstemp(dir=out, prefix=".nestseg-")
+        os.close(handle)
+        Path(probe).unlink()
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
+
+
+def _nothing_fits(paths: list[Path], skipped: list[Skipped]) -> str:
+    reasons = sorted({item.reason for item in skipped})
+    why = f" ({'; '.join(reasons[:3])})" if reasons else ""
+    return f"{paths[0]}: no series that fits the bundle{why}; `nestseg scan` lists what is there"

@@ -1,0 +1,63 @@
+"""Tables and progress bars on the terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from nestseg_prep.dicom.references import OtherFile, SeriesRef
+
+_PIPE_WIDTH = 132
+
+console = Console()
+if not console.is_terminal:  # a pipe or a file has no width: do not fold at 80 columns
+    console.width = _PIPE_WIDTH
+stderr = Console(stderr=True)
+
+
+def table(title: str, *columns: str) -> Table:
+    """An empty table; columns whose name ends in a unit are right-aligned, only the last folds."""
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        right = column.split()[-1] in {"mm", "ml", "s", "voxels"}
+        last = column == columns[-1]
+        made.add_column(column, justify="right" if right else "left", no_wrap=not last)
+    return made
+
+
+def progress() -> Progress:
+    """A progress bar on stderr; plain on a terminal only."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=stderr,
+        transient=True,
+    )
+
+
+def by(numbers: Sequence[float] | None, digits: str = "g") -> str:
+    """``(0.8, 0.7, 2.5)`` → ``"0.8×0.7×2.5"``."""
+    return "–" if numbers is None else "×".join(format(n, digits) for n in numbers)
+
+
+def modality(ref: SeriesRef) -> str:
+    """Modality of a series; a NIfTI file has none."""
+    return "NIfTI" if ref.kind == "nifti" else ref.modality or "–"
+
+
+def geometry(ref: SeriesRef) -> tuple[str, str, str]:
+    """Orientation, shape and spacing of a series as text."""
+    return ref.orientation or "–", by(ref.shape), by(ref.spacing, ".3g")
+
+
+def counted(others: Iterable[OtherFile]) -> str:
+    """``"2 not-an-image-file, 1 no-pixels"``."""
+    counts = Counter(str(other.finding.code) for other in others)
+    return ", ".join(f"{count} {code}" for code, count in sorted(counts.items()))

@@ -1,0 +1,1 @@
+"""What is made of a mask besides the mask: previews and measurements."""

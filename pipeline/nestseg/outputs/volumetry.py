@@ -1,0 +1,19 @@
+"""How large each label is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nestseg_prep.volume import Volume
+
+
+def volumes_ml(mask: Volume, labels: dict[int, str]) -> dict[str, float]:
+    """Volume of each label in millilitres: voxels times the volume of one.
+
+    Args:
+        mask: label map; integers.
+        labels: value → name.
+    """
+    voxel_ml = abs(float(np.linalg.det(mask.affine[:3, :3]))) / 1000
+    counts = np.bincount(mask.array.ravel(), minlength=max(labels, default=0) + 1)
+    return {name: round(float(counts[value]) * voxel_ml, 4) for value, name in labels.items()}

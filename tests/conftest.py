@@ -1,0 +1,21 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real images with known truth, which are too large for the repository.
+
+    They lie beside the checkout, or where ``NESTSEG_SHARED_DATA`` says.
+    """
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("NESTSEG_SHARED_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip("the shared image data are not here: set NESTSEG_SHARED_DATA to their folder")
+    return folder

@@ -1,0 +1,181 @@
+"""The command line: quick to start, and one clear line for bad input."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from nestseg.bundle import locate
+from nestseg_prep.phantom import Phantom, write
+
+BUNDLE = "hippocampus_unetpp"
+
+
+def nestseg(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "nestseg.cli", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """A CT and an MR series in one folder, beside a text file."""
+    folder = tmp_path / "study"
+    write(Phantom(name="ct").datasets(), folder / "series", name="ct{:03d}".format)
+    mr = Phantom(name="mr", modality="MR", plane="sagittal")
+    write(mr.datasets(), folder / "series", name="mr{:03d}".format)
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
+def test_help_takes_less_than_300_ms_of_cpu() -> None:
+    used = []
+    for _ in range(3):  # the machine is noisy: the best of three
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert nestseg("--help").returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(used) < 0.3
+
+
+@pytest.mark.parametrize("command", ["scan", "prepare"])
+def test_commands_of_the_prep_stage_import_neither_torch_nor_monai(
+    command: str, study: Path, tmp_path: Path
+) -> None:
+    arguments = [command, str(study)] + (["--out", str(tmp_path / "out")] * (command == "prepare"))
+    code = (
+        "import sys; from nestseg.cli import app\n"
+        f"app({arguments!r}, standalone_mode=False)\n"
+        "print(sorted({'torch', 'monai', 'ignite'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_scan_lists_every_series_with_its_verdict(study: Path) -> None:
+    done = nestseg("scan", study)
+    assert done.returncode == 0
+    assert "2 series in 1 study" in done.stdout
+    assert "0.7×0.8×2.5" in done.stdout
+    assert "1 not-an-image-file" in done.stdout
+
+
+def test_scan_prints_json_without_patient_data_unless_asked(study: Path) -> None:
+    plain = json.loads(nestseg("scan", study, "--json").stdout)
+    assert {ref["modality"] for ref in plain["series"]} == {"CT", "MR"}
+    assert all(ref["accepted"] for ref in plain["series"])
+    assert "series_uid" not in plain["series"][0]
+    shown = json.loads(nestseg("scan", study, "--json", "--show-phi").stdout)
+    assert shown["series"][0]["series_uid"].startswith("2.25.")
+
+
+def test_prepare_writes_true_values_on_the_true_grid(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert nestseg("prepare", study, "--out", out).returncode == 0
+    record = json.loads((out / "series.json").read_text())
+    assert len(record["series"]) == 2
+    truth = Phantom(name="ct").truth
+    images = [nib.load(path) for path in sorted(out.glob("*.nii.gz"))]
+    (ct,) = [image for image in images if np.asarray(image.dataobj).min() < 0]
+    np.testing.assert_array_equal(np.asarray(ct.dataobj), truth.array)
+    np.testing.assert_allclose(ct.affine, truth.affine, atol=1e-3)
+
+
+def truncated_nifti(folder: Path) -> None:
+    whole = folder / "whole.nii.gz"
+    voxels = np.random.default_rng(0).normal(size=(40, 50, 40)).astype(np.float32)
+    image = nib.Nifti1Image(voxels, np.eye(4))
+    image.set_qform(np.eye(4), code=1)
+    image.set_sform(np.eye(4), code=1)
+    nib.save(image, whole)
+    data = whole.read_bytes()
+    (folder / "cut.nii.gz").write_bytes(data[: len(data) // 2])
+    whole.unlink()
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert done.returncode != 0
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize("command", ["scan", "prepare", "segment"])
+def test_a_missing_folder_is_one_line(command: str, tmp_path: Path) -> None:
+    options = {"scan": [], "prepare": ["--out", tmp_path / "out"]}.get(
+        command, ["--out", tmp_path / "out", "--bundle", BUNDLE]
+    )
+    assert_one_line(nestseg(command, tmp_path / "gone", *options), "gone", "no such")
+
+
+def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert_one_line(nestseg("scan", empty), "empty")
+    done = nestseg("segment", empty, "--bundle", BUNDLE, "--out", tmp_path / "out")
+    assert_one_line(done, "empty")
+
+
+def test_a_folder_without_a_fitting_series_is_one_line(study: Path, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "ct", ignore_errors=True)
+    write(Phantom(name="ct").datasets(), tmp_path / "ct")
+    done = nestseg("segment", tmp_path / "ct", "--bundle", BUNDLE, "--out", tmp_path / "out")
+    assert_one_line(done, "no series that fits", "modality CT")
+
+
+def test_an_unknown_bundle_is_one_line_that_names_the_known(study: Path, tmp_path: Path) -> None:
+    done = nestseg("segment", study, "--bundle", "liver", "--out", tmp_path / "out")
+    assert_one_line(done, "liver", BUNDLE)
+
+
+def test_corrupt_weights_are_one_line(tmp_path: Path, mr_series: Path) -> None:
+    bundle = tmp_path / BUNDLE
+    shutil.copytree(locate.find(BUNDLE), bundle)
+    weights = bundle / "models" / "model.pt"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    done = nestseg("segment", mr_series, "--bundle", bundle, "--out", tmp_path / "out")
+    assert done.returncode != 0
+    trust, problem = done.stderr.strip().splitlines()
+    assert "code" in trust  # a copy elsewhere is somebody else's bundle
+    assert "models/model.pt is damaged" in problem
+    assert not list((tmp_path / "out").glob("*.nii.gz"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="dropping to nobody takes root")
+def test_an_output_folder_that_cannot_be_written_is_one_line(
+    mr_series: Path, tmp_path: Path
+) -> None:
+    target = Path("/proc/nestseg-out")  # root may write anywhere but here
+    done = nestseg("segment", mr_series, "--bundle", BUNDLE, "--out", target)
+    assert_one_line(done, str(target), "cannot be written")
+
+
+def test_an_output_inside_the_input_is_refused(study: Path) -> None:
+    done = nestseg("segment", study, "--bundle", BUNDLE, "--out", study / "out")
+    assert_one_line(done, "inside the input")
+    assert not (study / "out").exists()
+
+
+def test_a_truncated_nifti_alone_is_refused_or_failed_with_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    truncated_nifti(folder)
+    done = nestseg("segment", folder, "--bundle", BUNDLE, "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "cut" in done.stdout
+    assert "failed" in done.stdout
+    assert not list((tmp_path / "out").glob("*.nii.gz"))
+
+
+def test_a_text_file_named_dcm_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "image.dcm").write_text("This is not DICOM.")
+    done = nestseg("segment", tmp_path / "in", "--bundle", BUNDLE, "--out", tmp_path / "out")
+    assert_one_line(done, "no series that fits")
