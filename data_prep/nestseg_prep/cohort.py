@@ -64,5 +64,7 @@ def inputs(dataset_dir: str | Path, selection: Selection) -> list[dict[str, Seri
         if ref.accepted and selection.why_not(ref) is None
     ]
     if not found:
-        raise InputError(f"{root}: no image that fits the bundle; `nestseg scan` says what is there")
+        raise InputError(
+            f"{root}: no image that fits the bundle; `nestseg scan` says what is there"
+        )
     return found

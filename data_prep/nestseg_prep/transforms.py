@@ -122,8 +122,9 @@ def _only_series(path: Path) -> SeriesRef:
 
 
 def _name(ref: SeriesRef) -> str:
-    """What an output is named after: the file of a NIfTI image; of a DICOM series its key, as the
-    names of hospital files may hold patient data.
+    """What an output is named after: the file of a NIfTI image, the key of a DICOM series.
+
+    The names of hospital files may hold patient data.
     """
     first = ref.files[0]
     return str(first if ref.kind == "nifti" else first.parent / ref.key)
