@@ -15,8 +15,8 @@ SPLITS = ("train", "val", "test")
 def cases(dataset_dir: str | Path, split: str) -> list[dict[str, str]]:
     """The cases of one split of a data set laid out as ``images/``, ``labels/`` and ``index.json``.
 
-    ``index.json`` holds ``{"split": {"train": [file names], "val": […], "test": […]}}``; an image and
-    its label share their file name.
+    ``index.json`` holds ``{"split": {"train": [file names], "val": […], "test": […]}}``; an image
+    and its label share their file name.
 
     Args:
         dataset_dir: the folder of the data set.
@@ -64,5 +64,7 @@ def inputs(dataset_dir: str | Path, selection: Selection) -> list[dict[str, Seri
         if ref.accepted and selection.why_not(ref) is None
     ]
     if not found:
-        raise InputError(f"{root}: no image that fits the bundle; `nestseg scan` says what is there")
+        raise InputError(
+            f"{root}: no image that fits the bundle; `nestseg scan` says what is there"
+        )
     return found

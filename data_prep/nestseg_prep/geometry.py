@@ -1,11 +1,12 @@
 """How a network's output size follows from its input size, as plain integers.
 
-A network carries its geometry; the inferer, the prep stage and the tests read it. Everything here is
-per spatial axis and in voxels; nothing imports numpy, torch or monai.
+A network carries its geometry; the inferer, the prep stage and the tests read it. Everything here
+is per spatial axis and in voxels; nothing imports numpy, torch or monai.
 
-For a U-Net of depth ``d`` whose blocks each lose ``e`` voxels (two unpadded 3-convolutions: ``e = 4``)
-the recursion below has the closed form of Ronneberger et al. 2015: ``n = 2^d (b + 2e) - e`` goes in and
-``m = 2^d (b - e) + e`` comes out, for ``b`` voxels behind the bottom block (572 → 388 at depth 4, b = 28).
+For a U-Net of depth ``d`` whose blocks each lose ``e`` voxels (two unpadded 3-convolutions:
+``e = 4``) the recursion below has the closed form of Ronneberger et al. 2015:
+``n = 2^d (b + 2e) - e`` goes in and ``m = 2^d (b - e) + e`` comes out, for ``b`` voxels behind the
+bottom block (572 → 388 at depth 4, b = 28).
 """
 
 from __future__ import annotations
@@ -109,8 +110,8 @@ class GridAxis:
 
     Attributes:
         pools: ``p_i``, the pooling factor between level i and i + 1; as many as the depth.
-        encoder_losses: ``e_i``, voxels lost by the block of encoder node X^{i,0}; depth + 1 of them.
-        decoder_losses: ``f_i``, voxels lost by the block of a decoder node of level i; depth of them.
+        encoder_losses: ``e_i``, voxels lost by the block of X^{i,0}; depth + 1 of them.
+        decoder_losses: ``f_i``, voxels lost by the block of X^{i,j}, j > 0; depth of them.
     """
 
     pools: tuple[int, ...]
@@ -140,12 +141,9 @@ class GridAxis:
         strides = self._strides()
         period = strides[depth]
         lost = sum(s * e for s, e in zip(strides, self.encoder_losses[:depth], strict=False))
-        residue = lost % period
-        n = self.margin(depth) + 1
-        n += (residue - n) % period
-        while (n - lost) // period <= self.encoder_losses[depth]:  # the bottom block must survive
-            n += period
-        return AxisGeometry(self.margin(depth), period, residue, n)
+        margin, residue = self.margin(depth), lost % period
+        minimum = margin + 1 + (residue - margin - 1) % period  # one voxel out: no node is empty
+        return AxisGeometry(margin, period, residue, minimum)
 
     def sizes(self, n: int) -> dict[tuple[int, int], int]:
         """Voxels at every node X^{i,j} for an input of ``n``; ``ValueError`` if it does not fit."""

@@ -1,8 +1,9 @@
 """Tiles that cover an image exactly: which voxels to read and which to write.
 
-The law of the overlap-tile strategy: the stitched result equals one pass over the whole image iff every
-tile starts at a multiple of the network's period, because pooling is only equivariant under such shifts.
-The stride of the 2015 paper's own tiling (388 at depth 4, period 16) breaks it; 384 keeps it.
+The law of the overlap-tile strategy: the stitched result equals one pass over the whole image iff
+every tile starts at a multiple of the network's period, because pooling is only equivariant under
+such shifts. The stride of the 2015 paper's own tiling (388 at depth 4, period 16) breaks it; 384
+keeps it.
 """
 
 from __future__ import annotations
@@ -80,8 +81,8 @@ def _axis_tiles(axis: AxisGeometry, size: int, tile: int) -> Iterator[tuple[slic
 def tile_grid(geometry: Geometry, shape: Sequence[int], tile: Sequence[int]) -> TileGrid:
     """Cover an image of spatial ``shape`` by tiles of input shape ``tile``.
 
-    Along an axis where the image is smaller than the tile's output, the tile shrinks to the smallest
-    admissible one that covers the image.
+    Along an axis where the image is smaller than the tile's output, the tile shrinks to the
+    smallest admissible one that covers the image.
 
     Args:
         geometry: of the network.
@@ -89,8 +90,11 @@ def tile_grid(geometry: Geometry, shape: Sequence[int], tile: Sequence[int]) -> 
         tile: the network's input shape; must be admissible.
 
     Raises:
-        ValueError: ``tile`` is not admissible, or too small to step by the network's period.
+        ValueError: ``tile`` is not admissible, or too small to step by the network's period; the
+            image has no voxels.
     """
+    if min(shape) < 1:
+        raise ValueError(f"an image of shape {tuple(shape)} has no voxels")
     geometry.output_size(tile)
     fitted = tuple(min(t, n) for t, n in zip(tile, geometry.input_size(shape), strict=True))
     per_axis = [

@@ -2,8 +2,8 @@
 
 Ronneberger et al. 2015 extrapolate the border "by mirroring the input image": reflection without
 repeating the edge voxel. ``torch.nn.functional.pad`` (and with it MONAI's ``BorderPad``) refuses a
-padding as wide as the image; hospital crops are often narrower than a network's margin, so reflection
-is repeated here, as ``numpy.pad(mode="reflect")`` does.
+padding as wide as the image; hospital crops are often narrower than a network's margin, so
+reflection is repeated here, as ``numpy.pad(mode="reflect")`` does.
 """
 
 from __future__ import annotations
@@ -74,6 +74,6 @@ def unpad(array: Array, padding: Sequence[tuple[int, int]]) -> Array:
 
 
 def symmetric_padding(shape: Sequence[int], at_least: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Padding ``(before, after)`` that centres ``shape`` in ``at_least``; none where it is larger."""
+    """Padding ``(before, after)`` that centres ``shape`` in ``at_least``; 0 where it is larger."""
     missing = [max(0, want - have) for have, want in zip(shape, at_least, strict=True)]
     return tuple((m // 2, m - m // 2) for m in missing)

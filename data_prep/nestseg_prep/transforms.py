@@ -1,4 +1,4 @@
-"""Dictionary transforms over the prep stage, for bundles: the only prep module that imports MONAI."""
+"""Dictionary transforms over the prep stage, for bundles: the only prep module with MONAI."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nestseg_prep.volume import Volume
 
 
 def mirror_pad_tensor(x: Tensor, padding: Sequence[tuple[int, int]]) -> Tensor:
-    """Mirror the last ``len(padding)`` axes of ``x``; see :func:`nestseg_prep.padding.mirror_pad`."""
+    """Mirror the last ``len(padding)`` axes of ``x``, as ``padding.mirror_pad`` does arrays."""
     first = x.dim() - len(padding)
     for dim, (before, after) in enumerate(padding, start=first):
         if before or after:
@@ -34,10 +34,10 @@ def mirror_pad_tensor(x: Tensor, padding: Sequence[tuple[int, int]]) -> Tensor:
 class LoadVolumed(MapTransform):
     """Read a NIfTI file or a DICOM series by the strict readers of the prep stage.
 
-    MONAI's own readers merge or drop DICOM series without a word; these refuse with a reason. The value
-    under each key is a path (a NIfTI file, or a folder that holds exactly one acceptable series), a
-    ``SeriesRef`` from a scan, or a ``Volume`` that was read before. It becomes a float32 ``MetaTensor`` ``(1, i, j, k)`` of
-    true values whose affine maps voxels to RAS mm.
+    MONAI's own readers merge or drop DICOM series without a word; these refuse with a reason. The
+    value under each key is a path (a NIfTI file, or a folder that holds exactly one acceptable
+    series), a ``SeriesRef`` from a scan, or a ``Volume`` that was read before. It becomes a float32
+    ``MetaTensor`` ``(1, i, j, k)`` of true values whose affine maps voxels to RAS mm.
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
@@ -93,9 +93,9 @@ class MirrorPadd(MapTransform):
             padding = symmetric_padding(image.shape[1:], self.spatial_size)
             padded = mirror_pad_tensor(image, padding)
             if isinstance(padded, MetaTensor):
-                before = torch.tensor([float(b) for b, _ in padding] + [0.0], dtype=torch.float64)
                 affine = image.affine.clone().to(torch.float64)
-                affine[:, 3] -= affine @ before
+                for axis, (before, _) in enumerate(padding):
+                    affine[:, -1] -= before * affine[:, axis]
                 padded.affine = affine
             d[key] = padded
         return d
@@ -122,8 +122,9 @@ def _only_series(path: Path) -> SeriesRef:
 
 
 def _name(ref: SeriesRef) -> str:
-    """What an output is named after: the file of a NIfTI image; of a DICOM series its key, as the
-    names of hospital files may hold patient data.
+    """What an output is named after: the file of a NIfTI image, the key of a DICOM series.
+
+    The names of hospital files may hold patient data.
     """
     first = ref.files[0]
     return str(first if ref.kind == "nifti" else first.parent / ref.key)

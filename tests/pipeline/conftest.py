@@ -4,9 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 from nestseg_prep.phantom import Phantom, set_pixels, write
+
+torch.set_num_threads(1)  # the networks are tiny: threads would only wait for each other
 
 MR_CROP = Phantom(
     name="crop",

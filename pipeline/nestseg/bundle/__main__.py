@@ -9,4 +9,4 @@ from nestseg.bundle import recipe
 
 for folder in recipe.recipes(Path(sys.argv[1])):
     recipe.write(folder)
-    print(folder)  # noqa: T201
+    print(folder)

@@ -1,17 +1,18 @@
-"""Recipes: which shared fragments make up each config of a bundle, and what the bundle changes in them.
+"""Recipes: which shared fragments make up each config of a bundle, and what it changes in them.
 
-A recipe is ``bundles/NAME/bundle.yaml``. For each config file it lists fragments of ``bundles/_parts``
-and an ``override``, all in MONAI's own config language and merged by MONAI's own rules: a later key
-replaces an earlier one, ``a#b`` reaches into it, ``+a`` extends it. Lists of ``imports`` add up. The
-rendered configs are standalone and committed, because MONAI Label and the Model Zoo's tools read one
-file per workflow.
+A recipe is ``bundles/NAME/bundle.yaml``. For each config file it lists fragments of
+``bundles/_parts`` and an ``override``, all in MONAI's own config language and merged by MONAI's own
+rules: a later key replaces an earlier one, ``a#b`` reaches into it, ``+a`` extends it. Lists of
+``imports`` add up. The rendered configs are standalone and committed, because MONAI Label and the
+Model Zoo's tools read one file per workflow.
 """
 
 from __future__ import annotations
 
 import json
 from collections import ChainMap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def compose(fragments: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 continue
             if key.startswith("+") and key[1:] not in parser:
                 raise ValueError(f"{key!r} extends nothing")
-            merge_kv(parser, key, value)
+            merge_kv(parser, key, deepcopy(value))
     merged = {"imports": imports, **parser.get()} if imports else dict(parser.get())
     for place, text in _strings(merged):
         if _is_number(text):
@@ -87,8 +88,13 @@ def recipes(root: Path) -> list[Path]:
 def _strings(item: Any, place: str = "") -> list[tuple[str, str]]:
     if isinstance(item, str):
         return [(place, item)]
-    children = item.items() if isinstance(item, dict) else enumerate(item) if isinstance(item, list) else ()
-    return [found for key, child in children for found in _strings(child, f"{place}#{key}")]
+    children: Iterable[tuple[Any, Any]] = ()
+    if isinstance(item, dict):
+        children = item.items()
+    elif isinstance(item, list):
+        children = enumerate(item)
+    inside = f"{place}#" if place else ""
+    return [found for key, child in children for found in _strings(child, f"{inside}{key}")]
 
 
 def _is_number(text: str) -> bool:

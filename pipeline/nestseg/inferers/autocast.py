@@ -13,8 +13,8 @@ from torch import Tensor
 class AutocastInferer(Inferer):
     """Run the network under ``torch.autocast``, and hand its logits back in float32.
 
-    MONAI's ``SupervisedTrainer(amp=True)`` autocasts CUDA only; on CPUs with bfloat16 units this halves
-    the time of a step.
+    MONAI's ``SupervisedTrainer(amp=True)`` autocasts CUDA only; on CPUs with bfloat16 units this
+    halves the time of a step.
 
     Args:
         dtype: a torch dtype by name: ``"bfloat16"``, ``"float16"`` or ``"float32"`` (no autocast).

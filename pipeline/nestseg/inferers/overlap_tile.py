@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import EllipsisType
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from monai.utils import convert_to_dst_type, convert_to_tensor
 from torch import Tensor
 
 from nestseg_prep.geometry import Geometry
-from nestseg_prep.grid import tile_grid
+from nestseg_prep.grid import Slices, tile_grid
 from nestseg_prep.padding import symmetric_padding, unpad
 from nestseg_prep.transforms import mirror_pad_tensor
 
@@ -22,12 +23,12 @@ class OverlapTileInferer(Inferer):
     """Segment an image of any size tile by tile, as the network's geometry demands.
 
     *Valid* networks (margin > 0): the overlap-tile strategy of Ronneberger et al. 2015, fig. 2. The
-    border is mirrored by half the margin, tiles step by a multiple of the network's period, and each
-    output voxel is computed once: the result does not depend on the tile size, so nothing is blended.
-    MONAI's sliding window would rescale such a network's smaller output without a word.
+    border is mirrored by half the margin, tiles step by a multiple of the network's period, and
+    each output voxel is computed once: the result does not depend on the tile size, so nothing is
+    blended. MONAI's sliding window would rescale such a network's smaller output without a word.
 
-    *Same* networks: the image is mirrored up to an admissible size; windows overlap and are blended by
-    MONAI's Gaussian weights. An image that fits into one window is computed in one pass.
+    *Same* networks: the image is mirrored up to an admissible size; windows overlap and are blended
+    by MONAI's Gaussian weights. An image that fits into one window is computed in one pass.
 
     Args:
         roi_size: spatial shape of the network's input for one tile, in voxels; rounded down to the
@@ -55,7 +56,8 @@ class OverlapTileInferer(Inferer):
             args: passed on to the network.
             kwargs: likewise.
         """
-        geometry: Geometry = getattr(network, "module", network).geometry  # type: ignore[attr-defined]
+        unwrapped: Any = getattr(network, "module", network)
+        geometry: Geometry = unwrapped.geometry
 
         def predict(tiles: Tensor) -> Tensor:
             return network(tiles, *args, **kwargs)
@@ -68,23 +70,21 @@ class OverlapTileInferer(Inferer):
     def _tiles(self, image: Tensor, predict: Predictor, geometry: Geometry) -> Tensor:
         grid = tile_grid(geometry, image.shape[2:], geometry.input_within(self.roi_size))
         padded = mirror_pad_tensor(image, grid.padding)
-        logits: Tensor | None = None
+        logits = image.new_empty(0)
         for first in range(0, len(grid.tiles), self.sw_batch_size):
             tiles = grid.tiles[first : first + self.sw_batch_size]
-            parts = predict(torch.cat([padded[(..., *tile.read)] for tile in tiles]))
-            if logits is None:
+            parts = predict(torch.cat([padded[_inner(tile.read)] for tile in tiles]))
+            if not first:  # only now the channels are known
                 logits = parts.new_empty((len(image), parts.shape[1], *grid.shape))
-            for tile, part in zip(tiles, parts.split(len(image)), strict=True):
-                logits[(..., *tile.write)] = part[(..., *tile.keep)]
-        if logits is None:
-            raise ValueError(f"an image of shape {tuple(image.shape)} has no voxels")
+            for tile, part in zip(tiles, parts.chunk(len(tiles)), strict=True):
+                logits[_inner(tile.write)] = part[_inner(tile.keep)]
         return logits
 
     def _windows(self, image: Tensor, predict: Predictor, geometry: Geometry) -> Tensor:
         admissible = geometry.input_size(image.shape[2:])
         padding = symmetric_padding(image.shape[2:], admissible)
         window = map(min, geometry.input_within(self.roi_size), admissible)
-        logits = sliding_window_inference(
+        logits: Any = sliding_window_inference(
             mirror_pad_tensor(image, padding),
             tuple(window),
             self.sw_batch_size,
@@ -92,4 +92,9 @@ class OverlapTileInferer(Inferer):
             overlap=self.overlap,
             mode="gaussian",
         )
-        return unpad(logits, padding)
+        out: Tensor = unpad(logits, padding)
+        return out
+
+
+def _inner(spatial: Slices) -> tuple[EllipsisType | slice, ...]:
+    return (..., *spatial)

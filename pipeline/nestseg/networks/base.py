@@ -13,10 +13,10 @@ from nestseg_prep.geometry import Geometry
 class SegmentationNetwork(Protocol):
     """A network that carries its geometry and returns logits.
 
-    ``forward`` takes ``(B, in_channels, *spatial)`` and returns logits ``(B, out_channels, *out)`` with
-    ``out = geometry.output_size(spatial)``. In training mode a network with several heads returns a
-    list instead: the main (deepest) head first, as MONAI's ``DeepSupervisionLoss`` weighs the first
-    most, and all heads of one spatial size.
+    ``forward`` takes ``(B, in_channels, *spatial)`` and returns logits ``(B, out_channels, *out)``
+    with ``out = geometry.output_size(spatial)``. In training mode a network with several heads
+    returns a list instead: the main (deepest) head first, as MONAI's ``DeepSupervisionLoss`` weighs
+    the first most, and all heads of one spatial size.
     """
 
     geometry: Geometry

@@ -1,6 +1,8 @@
 """Building blocks that the networks share."""
 
-# No `from __future__ import annotations` here: torch.jit.script reads the annotations of scripted modules.
+# No `from __future__ import annotations`: torch.jit.script reads the annotations of modules.
+
+from itertools import pairwise
 
 from monai.networks.blocks import Convolution
 from monai.networks.layers.factories import Conv
@@ -53,13 +55,13 @@ def two_convs(
                 bias=bias,
                 dropout=dropout or None,
             )
-            for a, b in zip(channels, channels[1:], strict=False)
+            for a, b in pairwise(channels)
         )
     )
 
 
 def up_conv(spatial_dims: int, in_channels: int, out_channels: int, *, bias: bool) -> nn.Module:
-    """The 2-up-convolution of the U-Net: a transposed convolution of kernel and stride 2, linear."""
+    """The 2-up-convolution of the U-Net: a transposed one of kernel and stride 2, linear."""
     module: nn.Module = Conv[Conv.CONVTRANS, spatial_dims](
         in_channels, out_channels, kernel_size=2, stride=2, bias=bias
     )
@@ -73,5 +75,3 @@ def he_init(module: nn.Module) -> None:
             nn.init.kaiming_normal_(m.weight, mode="fan_in", nonlinearity="relu")
             if m.bias is not None:
                 nn.init.zeros_(m.bias)
-
-

@@ -6,10 +6,10 @@ Node X^{i,j} sits at level i (resolution 1/2^i) and decoder column j; j = 0 is t
 which nodes carry a head; a network holds just the nodes that its heads need.
 """
 
-# No `from __future__ import annotations` here: torch.jit.script reads the annotations of scripted modules.
+# No `from __future__ import annotations`: torch.jit.script reads the annotations of modules.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, List, Union  # noqa: UP035  torch.jit.script knows these, not `|`
+from typing import Any
 
 import torch
 from monai.networks.layers.factories import Conv, Pool
@@ -45,7 +45,7 @@ TOPOLOGIES = {
 
 
 def needed_nodes(topology: str, heads: Sequence[int]) -> list[Node]:
-    """The nodes that heads at columns ``heads`` depend on, in an order in which they can be computed."""
+    """The nodes that heads at columns ``heads`` depend on, each behind those that it reads."""
     laterals = TOPOLOGIES[topology].laterals
     open_, needed = [(0, j) for j in heads], set[Node]()
     while open_:
@@ -60,7 +60,7 @@ def needed_nodes(topology: str, heads: Sequence[int]) -> list[Node]:
 
 
 def node_name(node: Node) -> str:
-    """``(0, 3)`` → ``"x_0_3"``: heads and nodes are named by place, so a pruned state dict cannot mix."""
+    """``(0, 3)`` → ``"x_0_3"``: named by place, so that a pruned state dict cannot mix heads."""
     return "x_{}_{}".format(*node)
 
 
@@ -73,7 +73,7 @@ class EncoderNode(nn.Module):
         self.pool = pool
         self.block = block
 
-    def forward(self, x: Tensor, maps: List[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, maps: list[Tensor]) -> Tensor:
         """Map the image ``x`` or the map above, both ``(B, C, *spatial)``."""
         source = x if self.above < 0 else maps[self.above]
         out: Tensor = self.block(self.pool(source))
@@ -81,21 +81,19 @@ class EncoderNode(nn.Module):
 
 
 class DecoderNode(nn.Module):
-    """X^{i,j}, j > 0: the laterals, cropped to the up-sampled map of the node below, then the block."""
+    """X^{i,j}, j > 0: the laterals, cropped to the up-sampled map from below, then the block."""
 
-    def __init__(self, laterals: List[int], below: int, up: nn.Module, block: nn.Module) -> None:
+    def __init__(self, laterals: list[int], below: int, up: nn.Module, block: nn.Module) -> None:
         super().__init__()
         self.laterals = laterals
         self.below = below
         self.up = up
         self.block = block
 
-    def forward(self, x: Tensor, maps: List[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, maps: list[Tensor]) -> Tensor:
         """Combine ``maps`` computed so far; ``x`` is the image, unused."""
         up: Tensor = self.up(maps[self.below])
-        parts: List[Tensor] = []
-        for lateral in self.laterals:
-            parts.append(center_crop(maps[lateral], up))  # noqa: PERF401  scripted
+        parts = [center_crop(maps[lateral], up) for lateral in self.laterals]
         parts.append(up)
         out: Tensor = self.block(torch.cat(parts, dim=1))
         return out
@@ -122,16 +120,17 @@ class GridUNet(nn.Module):
         bias: of the convolutions.
         up_bias: of the transposed convolutions.
         dropout: probability behind each convolution.
-        mid_features: channels between the two convolutions of each encoder block; default: ``features``.
+        mid_features: channels between the two convolutions of each encoder block; default:
+            ``features``.
         up_channels: ``"level"`` (an up-convolution brings the map to the channels of its level) or
             ``"keep"`` (it keeps those of the level below, as the 3D U-Net of 2016 does).
 
     Raises:
-        ValueError: an unknown topology or padding, a head that is not there; in ``forward``, a spatial
-            size that does not fit (the message names the nearest that do).
+        ValueError: an unknown topology or padding, a head that is not there; in ``forward``, a
+            spatial size that does not fit (the message names the nearest that do).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  one argument per choice that the papers made
         self,
         spatial_dims: int = 2,
         in_channels: int = 1,
@@ -154,10 +153,10 @@ class GridUNet(nn.Module):
         _check_choice("topology", topology, TOPOLOGIES)
         _check_choice("padding", padding, ("same", "valid"))
         _check_choice("up_channels", up_channels, ("level", "keep"))
-        columns = sorted(TOPOLOGIES[topology].heads(depth) if heads is None else heads)
+        columns = sorted(set(TOPOLOGIES[topology].heads(depth) if heads is None else heads))
         if not columns or not 1 <= columns[0] <= columns[-1] == depth:
             raise ValueError(f"heads {columns} must lie in 1..{depth} and include {depth}")
-        self.config: dict[str, Any] = {
+        config: dict[str, Any] = {
             "spatial_dims": spatial_dims,
             "in_channels": in_channels,
             "out_channels": out_channels,
@@ -172,9 +171,10 @@ class GridUNet(nn.Module):
             "mid_features": tuple(mid_features or features),
             "up_channels": up_channels,
         }
+        self.config = config
         self.geometry = _geometry(spatial_dims, depth, padding)
         nodes = needed_nodes(topology, columns)
-        self.nodes = nn.ModuleDict({node_name(n): _node(n, nodes, self.config) for n in nodes})
+        self.nodes = nn.ModuleDict({node_name(n): _node(n, nodes, config) for n in nodes})
         self.head_nodes = [nodes.index((0, j)) for j in reversed(columns)]
         head = Conv[Conv.CONV, spatial_dims]
         self.heads = nn.ModuleDict(
@@ -182,27 +182,27 @@ class GridUNet(nn.Module):
         )
         he_init(self)
 
-    def forward(self, x: Tensor) -> Union[Tensor, List[Tensor]]:  # noqa: UP007
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits for the image ``x`` ``(B, in_channels, *spatial)``; see the class."""
         logits = self.forward_heads(x)
         if self.training and len(logits) > 1:
             return [center_crop(z, logits[0]) for z in logits]
         return logits[0]
 
-    def forward_heads(self, x: Tensor) -> List[Tensor]:
+    def forward_heads(self, x: Tensor) -> list[Tensor]:
         """Logits of every head, the deepest first; valid networks return shallower heads larger.
 
-        In eval mode a caller that wants one head only uses :meth:`forward`; the other heads cost one
-        1-convolution each.
+        In eval mode a caller that wants one head only uses :meth:`forward`; the other heads cost
+        one 1-convolution each.
         """
         if not torch.jit.is_scripting():
             self._check_size(x)
-        maps: List[Tensor] = []
+        maps: list[Tensor] = []
         for node in self.nodes.values():
-            maps.append(node(x, maps))  # noqa: PERF401  each node reads the maps before it
-        logits: List[Tensor] = []
+            maps.append(node(x, maps))
+        logits: list[Tensor] = []
         for k, head in enumerate(self.heads.values()):
-            logits.append(head(maps[self.head_nodes[k]]))  # noqa: PERF401  scripted
+            logits.append(head(maps[self.head_nodes[k]]))
         return logits
 
     def pruned(self, level: int) -> "GridUNet":

@@ -27,7 +27,7 @@ def unet3d_2016(
         in_channels: channels of the image.
         out_channels: classes.
         padding: ``"valid"`` as in the paper, or ``"same"``.
-        affine: scale and shift in the batch norms. Without them the count is the paper's 19,069,955.
+        affine: scale and shift in the batch norms. The paper's count, 19,069,955, is without.
     """
     return GridUNet(
         spatial_dims=3,
