@@ -110,18 +110,10 @@ def _shares(prediction: Labels, truth: Labels) -> tuple[Shares, Shares, Shares]:
     s = prediction[inside].astype(np.int64)
     border = s == 0
     s[border] = s.max(initial=0) + 1 + np.arange(np.count_nonzero(border))  # singletons
-    pairs, joint = np.unique(np.stack([s, truth[inside]]), axis=1, return_counts=True)
-    return (
-        joint / joint.sum(),
-        _sums(pairs[0], joint) / joint.sum(),
-        _sums(pairs[1], joint) / joint.sum(),
-    )
-
-
-def _sums(segments: Labels, counts: npt.NDArray[np.intp]) -> Shares:
-    """The total of ``counts`` in each segment."""
-    place = np.unique(segments, return_inverse=True)[1]
-    return np.bincount(place, weights=counts).astype(np.float64)
+    s_place, s_counts = np.unique(s, return_inverse=True, return_counts=True)[1:]
+    t_place, t_counts = np.unique(truth[inside], return_inverse=True, return_counts=True)[1:]
+    joint = np.unique(s_place * len(t_counts) + t_place, return_counts=True)[1]
+    return joint / len(s), s_counts / len(s), t_counts / len(s)
 
 
 def _entropy(shares: Shares) -> float:
