@@ -34,7 +34,7 @@ def watched_by_hand(net: nn.Module, folder: Path, gradients: list[float], step: 
         with torch.no_grad():
             for parameter in net.parameters():
                 parameter.grad = torch.full_like(parameter, -value)
-                parameter += step
+                parameter.add_(step)
 
     engine = Engine(iterate)
     diagnostics = LayerDiagnostics(net, folder)

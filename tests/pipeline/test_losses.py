@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from monai.bundle import ConfigParser
 from monai.losses import DeepSupervisionLoss, DiceCELoss
 from torch import Tensor, nn
 
@@ -217,3 +218,15 @@ def test_unetpp_of_the_paper_trains_with_its_loss() -> None:
     loss = unetpp_loss()(network(x), (x > 0.5).long())
     loss.backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_a_bundle_builds_the_losses_by_name() -> None:
+    config = {
+        "border": {"_target_": "nestseg.losses.BorderWeightedCELoss"},
+        "classes": {"_target_": "nestseg.losses.ClassWeightedCELoss", "counts": [9, 1]},
+        "unetpp": {"_target_": "nestseg.losses.unetpp_loss"},
+    }
+    parser = ConfigParser(config)
+    assert isinstance(parser.get_parsed_content("border"), BorderWeightedCELoss)
+    assert isinstance(parser.get_parsed_content("classes"), ClassWeightedCELoss)
+    assert isinstance(parser.get_parsed_content("unetpp"), HeadsLoss)

@@ -33,8 +33,8 @@ class LayerEpoch:
 class LayerDiagnostics:
     """Records weight updates and gradients of every convolution, as an ignite handler.
 
-    Drozdzal et al. 2016, section 4 and figure 3, show which layers of a deep network learn by the
-    size of their weight updates, layers by epochs. With RMSprop, which the paper used, and Adam
+    Drozdzal et al. 2016 show which layers of a deep network learn by the size of their weight
+    updates, layers by epochs. With RMSprop, which the paper used, and Adam
     every layer takes steps of much the same size however small its gradient, so the updates alone
     look healthy where gradients vanish or explode: both are recorded and drawn.
 

@@ -12,7 +12,7 @@ CELL = (6, 12)
 """Width and height of one epoch of one layer, in pixels."""
 
 SMALLEST, LARGEST = (30, 60, 200), (200, 30, 30)
-"""Blue and red, as in Drozdzal et al. 2016, figure 3; between them white."""
+"""Blue and red, as Drozdzal et al. 2016 draw weight updates; between them white."""
 
 NOTHING = (0, 0, 0)
 """Where a value is 0, infinite or not a number."""
@@ -64,7 +64,8 @@ def colours(grid: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
     stops = np.array([SMALLEST, (255, 255, 255), LARGEST])
     rgb = np.stack([np.interp(place, (0, 0.5, 1), stops[:, k]) for k in range(3)], axis=-1)
     rgb[~drawable] = NOTHING
-    return np.rint(rgb).astype(np.uint8)
+    pixels: npt.NDArray[np.uint8] = np.rint(rgb).astype(np.uint8)
+    return pixels
 
 
 def _drawable(grid: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:

@@ -79,8 +79,8 @@ def segments_of(foreground: npt.NDArray[np.bool_], connectivity: int = 1) -> npt
     """Connected components whose borders are thinned until nothing is left of them.
 
     Every border pixel joins the segment nearest to it, so the scores do not depend on how thick a
-    network draws a border. The challenge thins to one pixel by a skeleton and leaves that out where
-    it meets the truth's border; the two agree wherever both borders lie alike.
+    network draws a border. The ISBI 2012 board thinned borders too, by a script of its own, so
+    scores may differ from its figures where the borders themselves lie elsewhere.
 
     Args:
         foreground: what is not border; any shape.

@@ -28,7 +28,7 @@ def warping_error(
 
     Returns:
         From 0 (the same topology) to 1. The board of the ISBI 2012 challenge counted only splits
-        and mergers among these pixels, so its figures are smaller.
+        and mergers among these pixels, so its figures cannot be compared with these.
     """
     return float(topological_errors(prediction, truth, connectivity).mean())
 
