@@ -133,6 +133,15 @@ def test_certain_heads_that_name_different_classes_disagree_fully() -> None:
     assert head_disagreement(for_and_against, "sigmoid").item() == pytest.approx(1)
 
 
+def test_half_precision_logits_are_compared_in_single_precision() -> None:
+    logits = [z.bfloat16() for z in heads(3)]
+    for activation in ACTIVATIONS:
+        found = head_disagreement(logits, activation)
+        assert found.dtype == torch.float32
+        exact = head_disagreement([z.double() for z in logits], activation)
+        torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=1e-6)
+
+
 def test_disagreement_of_one_head_or_of_one_softmax_channel_is_refused() -> None:
     with pytest.raises(ValueError, match="takes two"):
         head_disagreement(heads(1), "softmax")

@@ -263,6 +263,14 @@ def test_a_probability_decides_at_one_half_and_the_surest_pixel_flips_first() ->
     assert not topological_errors(prediction, truth).any()
 
 
+def test_a_pixel_that_becomes_simple_waits_its_turn() -> None:
+    truth = np.zeros((5, 10), bool)
+    truth[1:4, 1:3] = truth[1:4, 7:9] = True
+    prediction = truth.astype(float)
+    prediction[2, 3:7] = 0.9, 0.6, 0.8, 0.7  # 0.8 gets its neighbour before 0.6 is looked at
+    assert np.argwhere(topological_errors(prediction, truth)).tolist() == [[2, 4]]
+
+
 def test_the_warping_error_refuses_what_it_cannot_measure() -> None:
     flat = np.ones((3, 3), bool)
     with pytest.raises(ValueError, match="connectivity must be 4 or 8, got 6"):
