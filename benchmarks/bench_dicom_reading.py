@@ -1,7 +1,7 @@
 """CPU time to read one uncompressed CT series of 200 slices of 512², against other readers.
 
-Ours verifies what the others assume (one series, one grid, no gap, rescale per slice); the ratio says
-what that costs. Prints a Markdown table.
+Ours verifies what the others assume (one series, one grid, no gap, rescale per slice); the ratio
+says what that costs. Prints a Markdown table.
 """
 
 from __future__ import annotations
