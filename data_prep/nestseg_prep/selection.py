@@ -11,7 +11,7 @@ class Selection:
     """A rule for the series that fit a bundle.
 
     Args:
-        modalities: DICOM modalities that fit. A NIfTI file has none and is taken by its extent alone.
+        modalities: DICOM modalities that fit. A NIfTI file has none: its extent decides.
         extent_mm: smallest and largest field of view along each axis, in mm; ``None`` for any. A
             network that was trained on crops answers nonsense on a whole head.
     """
@@ -26,7 +26,7 @@ class Selection:
         """The reason why a series does not fit, in one sentence; ``None`` if it does."""
         if ref.modality is not None and ref.modality not in self.modalities:
             return f"modality {ref.modality}; the bundle takes {', '.join(self.modalities)}"
-        if self.extent_mm is not None:
+        if self.extent_mm is not None and ref.shape is not None and ref.spacing is not None:
             low, high = self.extent_mm
             extent = [n * s for n, s in zip(ref.shape, ref.spacing, strict=True)]
             if not all(low <= mm <= high for mm in extent):

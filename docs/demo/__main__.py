@@ -1,4 +1,4 @@
-"""``make demo``: a hospital folder in, masks of both hippocampi out; exits 1 if they are not sound."""
+"""``make demo``: a hospital folder in, masks of both hippocampi out; exits 1 if not sound."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Build a folder as a hospital might hand it over, from real images that come with packages.
 
-Two DICOM MR series are cut from the MNI152 T1 template (ICBM 2009a, in nilearn's wheel) around the left
-and the right hippocampus. They lie among pydicom's own test studies (CT, MR, CR, structured reports, a
-truncated file and other oddities), the whole template as NIfTI, and a text file.
+Two DICOM MR series are cut from the MNI152 T1 template (ICBM 2009a, in nilearn's wheel) around the
+left and the right hippocampus. They lie among pydicom's own test studies (CT, MR, CR, structured
+reports, a truncated file and other oddities), the whole template as NIfTI, and a text file.
 """
 
 from __future__ import annotations
@@ -20,8 +20,19 @@ from nestseg_prep.phantom import Phantom, Plane, set_pixels, write
 TEMPLATE = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 HIPPOCAMPUS_MM = (27.0, -21.0, -14.0)  # right one, centre, RAS; the left one mirrors it
 CROP_MM = (36, 52, 36)  # left-right, back-front, down-up: as large as the training crops
-ODD_FILES = ("CT_small", "MR_small", "MR_truncated", "badVR", "no_meta", "examples_rgb_color",
-             "liver_1frame", "reportsi", "rtdose", "rtplan", "test-SR")
+ODD_FILES = (
+    "CT_small",
+    "MR_small",
+    "MR_truncated",
+    "badVR",
+    "no_meta",
+    "examples_rgb_color",
+    "liver_1frame",
+    "reportsi",
+    "rtdose",
+    "rtplan",
+    "test-SR",
+)
 SCALE = 16  # 8-bit template → the 12 bits of a scanner
 
 
@@ -89,5 +100,3 @@ def _sampled(template: Path, crop: Phantom) -> npt.NDArray[np.int32]:
     voxels = np.round(nib.affines.apply_affine(np.linalg.inv(image.affine), ras)).astype(int)
     cut = values[tuple(voxels.T)].reshape(crop.columns, crop.rows, crop.slices)
     return cut[:, ::-1].T  # the truth counts rows upwards, an image downwards
-
-

@@ -1,4 +1,4 @@
-"""Cases: which series of a scan are to be segmented, under which names, and why the others are not."""
+"""Cases: which series of a scan are segmented, under which names, and why the others are not."""
 
 from __future__ import annotations
 

@@ -54,8 +54,7 @@ class LoadedBundle:
             The label map, uint8, on exactly the voxels of ``volume``.
 
         Raises:
-            RuntimeError: the mask came back on another grid than the image's (never seen; a mask in
-                the wrong place must not be written).
+            RuntimeError: the mask came back on another grid than the image's.
         """
         data = self._preprocessing({"image": volume})
         with torch.no_grad():
@@ -67,7 +66,7 @@ class LoadedBundle:
         extent = np.array([*volume.shape, 1])
         if array.shape != volume.shape or (shift @ extent).max() > _SAME_PLACE_MM:
             raise RuntimeError(
-                f"the mask came back on another grid ({array.shape}) than the image ({volume.shape})"
+                f"the mask came back on a grid of {array.shape}, the image has {volume.shape}"
             )
         return Volume(array, volume.affine, volume.series_uid, volume.sop_uids)
 
@@ -82,7 +81,7 @@ def read_selection(bundle: Path) -> Selection:
         rule = dict(json.loads((bundle / "configs" / "inference.json").read_text())["selection"])
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
-            f"{bundle.name}: configs/inference.json holds no `selection` of inputs; add one, or run "
+            f"{bundle.name}: inference.json holds no `selection` of inputs; add one, or run "
             "the bundle through `python -m monai.bundle run`"
         ) from error
     rule.pop("_target_", None)
@@ -100,7 +99,9 @@ def load(bundle: Path) -> LoadedBundle:
         parser.read_config(bundle / "configs" / "inference.json")
         parser.read_meta(bundle / "configs" / "metadata.json")
     except (OSError, ValueError) as error:
-        raise InputError(f"{bundle.name}: cannot read its configs ({_first_line(error)})") from error
+        raise InputError(
+            f"{bundle.name}: cannot read its configs ({_first_line(error)})"
+        ) from error
     parser["bundle_root"] = str(bundle)
     parts = {}
     for name in ("preprocessing", "network", "inferer", "postprocessing", "device"):
@@ -108,7 +109,7 @@ def load(bundle: Path) -> LoadedBundle:
             parts[name] = parser.get_parsed_content(name)
         except Exception as error:  # whatever a bundle's expressions raise
             raise InputError(
-                f"{bundle.name}: configs/inference.json: `{name}`: {_first_line(_root_cause(error))}"
+                f"{bundle.name}: inference.json: `{name}`: {_first_line(_root_cause(error))}"
             ) from error
     weights = bundle / "models" / "model.pt"
     _load_weights(parts["network"], weights, bundle.name)

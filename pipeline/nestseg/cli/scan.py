@@ -52,9 +52,7 @@ def scan_with_progress(paths: list[Path]) -> ScanResult:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; check the path")
     with tables.stderr.status("Reading headers …") as status:
-        found = scan(
-            paths, on_file=lambda count: status.update(f"Reading headers … {count} files")
-        )
+        found = scan(paths, on_file=lambda count: status.update(f"Reading headers … {count} files"))
     if not found.series and not found.others:
         raise InputError(f"{paths[0]}: an empty folder; give one with DICOM or NIfTI files")
     return found

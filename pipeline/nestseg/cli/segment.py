@@ -36,7 +36,7 @@ def run(paths: list[Path], bundle_name: str, out: Path) -> int:
     folder = locate.find(bundle_name)
     if not locate.is_ours(folder):
         tables.stderr.print(
-            f"[yellow]{folder.name} did not come with nestseg: its configs are code, and are run.[/]"
+            f"[yellow]{folder.name} did not come with nestseg: its configs are code and are run[/]"
         )
     found = scan_with_progress(paths)
     _check_writable(out, paths)
@@ -57,7 +57,9 @@ def run(paths: list[Path], bundle_name: str, out: Path) -> int:
     if found.others:
         tables.console.print(f"Files that are no series: {tables.counted(found.others)}")
     done = sum(result.done for result in results)
-    tables.console.print(f"{done} of {len(results)} cases done; masks and previews in {out}, record in {path}")
+    tables.console.print(
+        f"{done} of {len(results)} cases done; masks and previews in {out}, record in {path}"
+    )
     return ALL_DONE if done == len(results) else SOME_FAILED
 
 
@@ -82,9 +84,7 @@ def _report(results: list[Result], skipped: list[Skipped], labels: list[str]) ->
 def _skipped_table(skipped: list[Skipped]) -> Table:
     """Series that were not segmented, by reason; ``run.json`` has them one by one."""
     rows = tables.table("Not segmented", "series", "modality", "why")
-    reasons = Counter(
-        (item.refused, tables.modality(item.ref), item.reason) for item in skipped
-    )
+    reasons = Counter((item.refused, tables.modality(item.ref), item.reason) for item in skipped)
     for (refused, modality, reason), count in sorted(reasons.items()):
         why = f"[yellow]{'refused' if refused else 'does not fit'}[/]: {reason}"
         rows.add_row(str(count), modality, why)
@@ -101,7 +101,9 @@ def _check_writable(out: Path, inputs: list[Path]) -> None:
         os.close(handle)
         Path(probe).unlink()
     except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
+        raise InputError(
+            f"{out}: cannot be written ({error.strerror}); choose another --out"
+        ) from error
 
 
 def _nothing_fits(paths: list[Path], skipped: list[Skipped]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +20,8 @@ _PANEL = 320  # height of a panel in pixels
 _PLANES = ((0, "sagittal"), (1, "coronal"), (2, "axial"))
 _TEXT = (235, 235, 235)
 _LINE = 16
+
+_orientations: Any = nib.orientations  # nibabel annotates only part of itself
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -48,32 +50,39 @@ def draw_preview(image: Volume, mask: Volume, labels: dict[int, str]) -> Image.I
         areas = np.count_nonzero(flat, axis=tuple(a for a in range(3) if a != axis))
         index = int(areas.argmax()) if areas.any() else flat.shape[axis] // 2
         pixel = tuple(s for a, s in enumerate(spacing) if a != axis)
-        grey = np.clip((canonical.take(index, axis) - low) / max(high - low, 1e-6), 0, 1) * 255
+        scaled = (canonical.take(index, axis) - low) / max(high - low, 1e-6)
+        grey = np.asarray(np.clip(scaled, 0, 1) * 255, dtype=np.uint8)
         panels.append(
             _Panel(
-                _upright(grey.astype(np.uint8), pixel, Image.Resampling.BICUBIC),
-                _upright(flat.take(index, axis).astype(np.uint8), pixel, Image.Resampling.NEAREST),
+                _upright(grey, pixel, Image.Resampling.BICUBIC),
+                _upright(
+                    np.asarray(flat.take(index, axis), dtype=np.uint8),
+                    pixel,
+                    Image.Resampling.NEAREST,
+                ),
             )
         )
     return _with_legend([_outlined(panel, labels) for panel in panels], labels)
 
 
-def write_preview(image: Volume, mask: Volume, labels: dict[int, str], path: Path) -> None:
-    """Write :func:`draw_preview` as PNG, under a temporary name first."""
+def write_png(picture: Image.Image, path: Path) -> None:
+    """Write a picture as PNG, under a temporary name first."""
     partial = path.with_name(f".{path.name}.partial")
-    draw_preview(image, mask, labels).save(partial, format="PNG", optimize=True)
+    picture.save(partial, format="PNG", optimize=True)
     partial.replace(path)
 
 
 def _canonical(volume: Volume) -> tuple[npt.NDArray[np.float32], tuple[float, ...]]:
     """The array turned to RAS+ axes, and its spacing along them."""
-    turn = nib.orientations.io_orientation(volume.affine)
-    array = nib.orientations.apply_orientation(volume.array.astype(np.float32), turn)
+    turn = _orientations.io_orientation(volume.affine)
+    array = _orientations.apply_orientation(volume.array.astype(np.float32), turn)
     order = np.argsort(turn[:, 0])
     return array, tuple(volume.spacing[int(k)] for k in order)
 
 
-def _upright(plane: npt.NDArray[np.uint8], pixel: tuple[float, ...], how: Image.Resampling) -> Pixels:
+def _upright(
+    plane: npt.NDArray[np.uint8], pixel: tuple[float, ...], how: Image.Resampling
+) -> Pixels:
     """A RAS+ plane as rows from top to bottom, enlarged to the panel's height."""
     rows = plane.T[::-1, ::-1]  # up: second axis; left: the patient's right, or anterior
     height, width = rows.shape[0] * pixel[1], rows.shape[1] * pixel[0]
