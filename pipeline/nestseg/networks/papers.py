@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nestseg.networks.grid import GridUNet
+from nestseg.networks.resfcn import ResFCN
 
 
 def unet_2015(in_channels: int = 1, out_channels: int = 2, padding: str = "valid") -> GridUNet:
@@ -52,5 +53,21 @@ def unetpp_2018(
         out_channels=out_channels,
         features=(32, 64, 128, 256, 512),
         topology="unet++",
+        dropout=dropout,
+    )
+
+
+# --- networks that are no U-Net grid ----------------------------------------------------------
+
+
+def resfcn_2016(in_channels: int = 1, out_channels: int = 1, dropout: float = 0.0) -> ResFCN:
+    """ResFCN (Drozdzal et al. 2016, table 1): 11,042,273 parameters, "11M"."""
+    return ResFCN(
+        spatial_dims=2,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        features=32,
+        depths=(3, 8, 10, 3, 10, 8, 3),
+        main="bottleneck",
         dropout=dropout,
     )
