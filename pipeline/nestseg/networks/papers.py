@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from nestseg.networks.fovea import Fovea
 from nestseg.networks.grid import GridUNet
 from nestseg.networks.resfcn import ResFCN
+from nestseg.networks.window import WindowNet
 
 
 def unet_2015(in_channels: int = 1, out_channels: int = 2, padding: str = "valid") -> GridUNet:
@@ -70,4 +72,21 @@ def resfcn_2016(in_channels: int = 1, out_channels: int = 1, dropout: float = 0.
         depths=(3, 8, 10, 3, 10, 8, 3),
         main="bottleneck",
         dropout=dropout,
+    )
+
+
+def ciresan_2012(
+    in_channels: int = 1, out_channels: int = 2, fovea: Fovea | None = None
+) -> WindowNet:
+    """Window net N4 (Cireşan et al. 2012, table 1): 95-voxel windows, 219,290 parameters."""
+    return WindowNet(
+        spatial_dims=2,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        window=95,
+        convs=(4, 5, 4, 4),
+        features=48,
+        hidden=200,
+        act="tanh",
+        fovea=fovea,
     )
