@@ -70,12 +70,13 @@ class RSU(nn.Module):
         n, mid, flat = stage.height - 1, stage.mid, stage.flat
         dilations = [2**k if flat else 1 for k in range(n)]
         self.first = conv_bn_relu(dims, before, stage.out)
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        self.down = nn.ModuleList()
         for k, dilation in enumerate(dilations):
             pool = Pool[Pool.MAX, dims](2, ceil_mode=True) if k and not flat else nn.Identity()
             inputs = mid if k else stage.out
             self.down.append(nn.Sequential(pool, conv_bn_relu(dims, inputs, mid, dilation)))
         self.bottom = conv_bn_relu(dims, mid, mid, 2**n if flat else 2)
+        self.up = nn.ModuleList()
         for k, dilation in reversed(list(enumerate(dilations))):
             outputs = mid if k else stage.out
             self.up.append(conv_bn_relu(dims, 2 * mid, outputs, dilation))
