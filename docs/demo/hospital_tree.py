@@ -18,8 +18,8 @@ import numpy.typing as npt
 from nestseg_prep.phantom import Phantom, Plane, set_pixels, write
 
 TEMPLATE = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
-HIPPOCAMPUS_MM = (27.0, -21.0, -14.0)  # right one, centre, RAS; the left one mirrors it
-CROP_MM = (36, 52, 36)  # left-right, back-front, down-up: as large as the training crops
+HIPPOCAMPUS_MM = (27.0, -22.0, -12.0)  # right one, centre, RAS; the left one mirrors it
+CROP_MM = (36, 52, 40)  # left-right, back-front, down-up: as large as the training crops
 ODD_FILES = (
     "CT_small",
     "MR_small",

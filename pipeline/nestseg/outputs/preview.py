@@ -106,7 +106,7 @@ def _with_legend(panels: list[Image.Image], labels: dict[int, str]) -> Image.Ima
     left = 0
     for panel, (_, plane) in zip(panels, _PLANES, strict=True):
         sheet.paste(panel, (left, 0))
-        draw.text((left + 4, 4), plane, fill=_TEXT)
+        draw.text((left + 4, 4), plane, fill=_TEXT, stroke_width=1, stroke_fill="black")
         left += panel.width
     for place, name in enumerate(labels.values()):
         top = _PANEL + _LINE // 2 + _LINE * place
