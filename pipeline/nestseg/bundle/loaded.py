@@ -136,8 +136,8 @@ def _load_weights(network: torch.nn.Module, path: Path, bundle: str) -> None:
         raise InputError(f"{bundle}: models/model.pt is missing; train the bundle first") from None
     except Exception as error:  # torch raises a dozen kinds for a damaged or foreign file
         raise InputError(
-            f"{bundle}: models/model.pt is damaged or belongs to another network; restore the file "
-            f"({_first_line(error)})"
+            f"{bundle}: models/model.pt is damaged or belongs to another network "
+            f"({type(error).__name__}); restore the file"
         ) from error
 
 

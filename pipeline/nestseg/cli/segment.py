@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from nestseg.batch.cases import Skipped
     from nestseg.batch.runner import Result
+    from nestseg_prep.dicom.references import OtherFile
 
 ALL_DONE = 0
 SOME_FAILED = 1
@@ -47,7 +48,7 @@ def run(paths: list[Path], bundle_name: str, out: Path) -> int:
 
         cases, skipped = batch_cases.choose(found.series, loaded.read_selection(folder))
         if not cases:
-            raise InputError(_nothing_fits(paths, skipped))
+            raise InputError(_nothing_fits(paths, skipped, found.others))
         bundle = loaded.load(folder)
     with tables.progress() as bar:
         task = bar.add_task("Segmenting", total=len(cases))
@@ -106,7 +107,7 @@ def _check_writable(out: Path, inputs: list[Path]) -> None:
         ) from error
 
 
-def _nothing_fits(paths: list[Path], skipped: list[Skipped]) -> str:
-    reasons = sorted({item.reason for item in skipped})
-    why = f" ({'; '.join(reasons[:3])})" if reasons else ""
-    return f"{paths[0]}: no series that fits the bundle{why}; `nestseg scan` lists what is there"
+def _nothing_fits(paths: list[Path], skipped: list[Skipped], others: tuple[OtherFile, ...]) -> str:
+    reasons = sorted({item.reason for item in skipped}) or [f"files: {tables.counted(others)}"]
+    why = "; ".join(reasons[:3])
+    return f"{paths[0]}: no series that fits the bundle ({why}); `nestseg scan` lists what is there"
