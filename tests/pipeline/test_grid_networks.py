@@ -41,7 +41,7 @@ ENTRIES = [
 ENTRIES += [
     small("unet++", 2, "same", norm="batch", dropout=0.0),
     small("unet++", 3, "same", norm="instance", act="leakyrelu", bias=False),
-    small("unet", 3, "valid", norm="batch", mid_features=(1, 2, 3), up_channels="keep"),
+    small("unet", 3, "valid", norm="batch", mid_features=(1, 2, 3), up_channels=(3, 4)),
 ]
 
 
@@ -379,7 +379,7 @@ def test_heads_may_be_given_in_any_order_and_twice() -> None:
     [
         ({"topology": "unet+++"}, r"one of unet, unet_e, unet\+, unet\+\+, got 'unet\+\+\+'"),
         ({"padding": "reflect"}, "padding must be one of same, valid"),
-        ({"up_channels": "double"}, "up_channels must be one of level, keep"),
+        ({"up_channels": (8, 16)}, "up_channels wants 4 values"),
         ({"features": (8,)}, "must lie in 1..0"),
         ({"heads": (1, 3)}, "include 4"),
         ({"heads": (0, 4)}, "must lie in 1..4"),
