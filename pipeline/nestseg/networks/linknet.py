@@ -128,7 +128,7 @@ class DLinkNet(SizedNetwork):
         self.decoder3 = decoder_block(spatial_dims, c3, c2, bias=True)
         self.decoder2 = decoder_block(spatial_dims, c2, c1, bias=True)
         self.decoder1 = decoder_block(spatial_dims, c1, c1, bias=True)
-        self.head = _dlinknet_head(spatial_dims, c1, out_channels)
+        self.head = _dlinknet_head(spatial_dims, c1, width // 2, out_channels)
         _init_all_but(self.encoder, self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -188,11 +188,11 @@ def _linknet_head(dims: int, before: int, out_channels: int) -> nn.Sequential:
     )
 
 
-def _dlinknet_head(dims: int, before: int, out_channels: int) -> nn.Sequential:
+def _dlinknet_head(dims: int, before: int, inner: int, out_channels: int) -> nn.Sequential:
     """One twofold up-convolution and two convolutions, without norms."""
     conv, up = Conv[Conv.CONV, dims], Conv[Conv.CONVTRANS, dims]
     return nn.Sequential(
-        *(up(before, 32, 4, 2, padding=1), nn.ReLU()),
-        *(conv(32, 32, 3, padding=1), nn.ReLU()),
-        conv(32, out_channels, 3, padding=1),
+        *(up(before, inner, 4, 2, padding=1), nn.ReLU()),
+        *(conv(inner, inner, 3, padding=1), nn.ReLU()),
+        conv(inner, out_channels, 3, padding=1),
     )
