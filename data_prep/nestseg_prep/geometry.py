@@ -71,6 +71,11 @@ class Geometry:
 
     axes: tuple[AxisGeometry, ...]
 
+    @classmethod
+    def same(cls, spatial_dims: int, period: int) -> Geometry:
+        """Of a network that loses nothing and admits every multiple of ``period``."""
+        return cls((AxisGeometry(0, period, 0, period),) * spatial_dims)
+
     @property
     def margin(self) -> tuple[int, ...]:
         """Voxels lost per axis, both sides together."""

@@ -53,7 +53,6 @@ def test_its_metadata_keep_monais_schema(bundle: Path, schemas: Path, tmp_path: 
         filepath=str(schema),
         hash_val="cd64aa8a5904426f6fc6855dabe46af8c742d5bad644b4e9cfb78ebad09ad678",
         hash_type="sha256",
-        result_path=str(tmp_path / "result.txt"),
     )
 
 

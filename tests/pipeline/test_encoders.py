@@ -176,7 +176,7 @@ def test_a_file_that_does_not_fit_is_refused_in_one_line_that_names_it(tmp_path:
     text.write_text("no weights")
     torch.save([1, 2], plain)
     for name, file, complaint in (
-        ("resnet34", path, "96 tensors are missing and 0 are unknown"),
+        ("resnet34", path, "80 tensors are missing and 0 are unknown"),
         ("resnet50", path, "do not fit the encoder"),
         ("resnet18", text, "cannot be read as weights"),
         ("resnet18", plain, "holds no state dict"),

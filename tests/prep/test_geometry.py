@@ -200,3 +200,14 @@ def test_a_grid_whose_losses_do_not_fit_its_pools_is_refused() -> None:
         GridAxis((2, 2), (4, 4), (4, 4))
     with pytest.raises(ValueError, match="odd kernels"):
         GridAxis((2,), (4, 3), (4,))
+
+
+def test_a_same_geometry_admits_the_multiples_of_its_period_and_loses_nothing() -> None:
+    geometry = Geometry.same(2, period=8)
+    assert geometry.output_size((8, 24)) == (8, 24)
+    assert geometry.input_size((1, 9)) == (8, 16)
+    assert not geometry.is_valid
+    with pytest.raises(ValueError, match="16 and 24"):
+        geometry.output_size((8, 20))
+    anything = Geometry.same(3, period=1)
+    assert anything.input_size((1, 2, 3)) == (1, 2, 3)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nestseg.batch.cases import Case
 from nestseg.bundle.loaded import LoadedBundle
-from nestseg.outputs.preview import write_preview
+from nestseg.outputs.preview import draw_preview, write_png
 from nestseg.outputs.volumetry import volumes_ml
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import write_nifti
@@ -72,8 +72,9 @@ def _run_case(case: Case, bundle: LoadedBundle, out: Path) -> Result:
     try:
         image = read_volume(case.ref)
         mask = bundle.segment(image)
-        write_preview(image, mask, bundle.labels, preview_path)
+        picture = draw_preview(image, mask, bundle.labels)
         write_nifti(mask, mask_path)
+        write_png(picture, preview_path)
     except Exception as error:  # noqa: BLE001  one bad case must never stop the others
         return Result(case, error=describe(error), seconds=time.perf_counter() - start)
     return Result(
@@ -95,4 +96,6 @@ def describe(error: BaseException) -> str:
         return line
     if isinstance(root, MemoryError):
         return "out of memory; run it on a machine with more"
+    if isinstance(root, OSError):  # its text holds the path, and folders are named after patients
+        return f"{type(root).__name__}: {root.strerror}"
     return f"{type(root).__name__}: {line}"[:300]

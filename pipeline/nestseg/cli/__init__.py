@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="From a folder of CT/MRI studies to segmentations on the source voxels.",
     no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -25,6 +25,19 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; 
 ShowPhi = Annotated[
     bool, typer.Option("--show-phi", help="Also show paths, UIDs and descriptions (patient data).")
 ]
+
+
+@app.callback()
+def version(
+    *,
+    show: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    """From a folder of CT/MRI studies to segmentations on the source voxels."""
+    if show:
+        from nestseg import __version__
+
+        typer.echo(f"nestseg {__version__}")
+        raise typer.Exit
 
 
 @app.command()
@@ -74,3 +87,6 @@ def main() -> None:
     except BrokenPipeError:  # `nestseg scan … | head`
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        sys.stderr.write(f"nestseg: {error.filename or 'output'}: {error.strerror}; try again\n")
+        sys.exit(2)

@@ -4,9 +4,18 @@ from functools import partial
 
 from nestseg.networks.base import NamedNetwork, SegmentationNetwork
 from nestseg.networks.encoders import ResNetEncoder
+from nestseg.networks.fcn import FCN
+from nestseg.networks.fovea import Fovea
 from nestseg.networks.grid import GridUNet
 from nestseg.networks.linknet import DLinkNet, LinkNet
 from nestseg.networks.papers import (
+    ciresan_2012,
+    fcn8s_2015,
+    fcn16s_2015,
+    fcn32s_2015,
+    resfcn_2016,
+    u2net_2020,
+    u2net_lite_2020,
     unet3d_2016,
     unet_2015,
     unet_e_2020,
@@ -16,19 +25,29 @@ from nestseg.networks.papers import (
     unetpp_2018,
     wide_unet_2018,
 )
+from nestseg.networks.resfcn import ResFCN
 from nestseg.networks.resnet_grid import ResNetUNet
 from nestseg.networks.topology import TOPOLOGIES
+from nestseg.networks.u2net import U2Net
+from nestseg.networks.window import WindowNet
 
 NETWORKS = {
+    "ciresan_2012": NamedNetwork("Cireşan et al. 2012", ciresan_2012, (2,)),
     "dlinknet101_2018": NamedNetwork(
         "Zhou, Zhang & Wu 2018", partial(DLinkNet, encoder="resnet101")
     ),
     "dlinknet34_2018": NamedNetwork("Zhou, Zhang & Wu 2018", partial(DLinkNet, encoder="resnet34")),
     "dlinknet50_2018": NamedNetwork("Zhou, Zhang & Wu 2018", partial(DLinkNet, encoder="resnet50")),
+    "fcn16s_2015": NamedNetwork("Long et al. 2015", fcn16s_2015, (2,)),
+    "fcn32s_2015": NamedNetwork("Long et al. 2015", fcn32s_2015, (2,)),
+    "fcn8s_2015": NamedNetwork("Long et al. 2015", fcn8s_2015, (2,)),
     "linknet_2017": NamedNetwork("Chaurasia & Culurciello 2017", LinkNet),
     "linknet_2017_no_bypass": NamedNetwork(
         "Chaurasia & Culurciello 2017", partial(LinkNet, bypass=False)
     ),
+    "resfcn_2016": NamedNetwork("Drozdzal et al. 2016", resfcn_2016, (2,)),
+    "u2net_2020": NamedNetwork("Qin et al. 2020", u2net_2020),
+    "u2net_lite_2020": NamedNetwork("Qin et al. 2020", u2net_lite_2020),
     "unet3d_2016": NamedNetwork("Çiçek et al. 2016", unet3d_2016, (3,)),
     "unet_2015": NamedNetwork("Ronneberger et al. 2015", unet_2015),
     "unet_2015_half": NamedNetwork("Ronneberger et al. 2015", partial(unet_2015, width=32)),
@@ -77,15 +96,27 @@ NETWORKS = {
 """Every network of the family by name, sorted."""
 
 __all__ = [
+    "FCN",
     "NETWORKS",
     "TOPOLOGIES",
     "DLinkNet",
+    "Fovea",
     "GridUNet",
     "LinkNet",
     "NamedNetwork",
+    "ResFCN",
     "ResNetEncoder",
     "ResNetUNet",
     "SegmentationNetwork",
+    "U2Net",
+    "WindowNet",
+    "ciresan_2012",
+    "fcn8s_2015",
+    "fcn16s_2015",
+    "fcn32s_2015",
+    "resfcn_2016",
+    "u2net_2020",
+    "u2net_lite_2020",
     "unet3d_2016",
     "unet_2015",
     "unet_e_2020",

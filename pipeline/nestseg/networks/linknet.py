@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nestseg.networks.blocks import he_init
 from nestseg.networks.encoders import DEPTH, RESNETS, ResNetEncoder
 from nestseg.networks.sized import SizedNetwork
-from nestseg_prep.geometry import AxisGeometry, Geometry
+from nestseg_prep.geometry import Geometry
 
 PERIOD = 2 ** (DEPTH + 1)
 
@@ -67,7 +67,7 @@ class LinkNet(SizedNetwork):
         width: int = 64,
         weights: str | Path | None = None,
     ) -> None:
-        super().__init__(_geometry(spatial_dims))
+        super().__init__(Geometry.same(spatial_dims, period=PERIOD))
         self.bypass = bypass
         self.encoder = ResNetEncoder(encoder, spatial_dims, in_channels, width, weights)
         stem, c1, c2, c3, c4 = self.encoder.channels
@@ -119,7 +119,7 @@ class DLinkNet(SizedNetwork):
         width: int = 64,
         weights: str | Path | None = None,
     ) -> None:
-        super().__init__(_geometry(spatial_dims))
+        super().__init__(Geometry.same(spatial_dims, period=PERIOD))
         self.encoder = ResNetEncoder(encoder, spatial_dims, in_channels, width, weights)
         _, c1, c2, c3, c4 = self.encoder.channels
         dilations = (1, 2, 4, 8, 16) if RESNETS[encoder][0] == "bottleneck" else (1, 2, 4, 8)
@@ -164,10 +164,6 @@ class DilatedCentre(nn.Module):
             x = step(x)
             total = total + x
         return total
-
-
-def _geometry(spatial_dims: int) -> Geometry:
-    return Geometry((AxisGeometry(0, PERIOD, 0, PERIOD),) * spatial_dims)
 
 
 def _init_all_but(encoder: nn.Module, network: nn.Module) -> None:

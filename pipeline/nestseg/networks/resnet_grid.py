@@ -12,7 +12,7 @@ from nestseg.networks.blocks import Spec, he_init
 from nestseg.networks.encoders import DEPTH, ResNetEncoder
 from nestseg.networks.nodes import EncoderNode, GridNetwork, decoder_node
 from nestseg.networks.topology import Node, head_columns
-from nestseg_prep.geometry import Geometry, GridAxis
+from nestseg_prep.geometry import Geometry
 
 
 class ResNetUNet(GridNetwork):
@@ -94,8 +94,8 @@ class ResNetUNet(GridNetwork):
             he_init(conv)
             return nn.Sequential(conv, nn.Upsample(scale_factor=2.0, mode=mode))
 
-        axis = GridAxis((2,) * (depth + 1), (0,) * (depth + 2), (0,) * (depth + 1)).geometry()
-        super().__init__(config, Geometry((axis,) * spatial_dims), columns, node, head)
+        geometry = Geometry.same(spatial_dims, period=2 ** (depth + 1))
+        super().__init__(config, geometry, columns, node, head)
 
     def _config_at(self, level: int) -> dict[str, Any]:
         return {"features": self.config["features"][:level]}

@@ -65,10 +65,10 @@ def draw_preview(image: Volume, mask: Volume, labels: dict[int, str]) -> Image.I
     return _with_legend([_outlined(panel, labels) for panel in panels], labels)
 
 
-def write_preview(image: Volume, mask: Volume, labels: dict[int, str], path: Path) -> None:
-    """Write :func:`draw_preview` as PNG, under a temporary name first."""
+def write_png(picture: Image.Image, path: Path) -> None:
+    """Write a picture as PNG, under a temporary name first."""
     partial = path.with_name(f".{path.name}.partial")
-    draw_preview(image, mask, labels).save(partial, format="PNG", optimize=True)
+    picture.save(partial, format="PNG", optimize=True)
     partial.replace(path)
 
 

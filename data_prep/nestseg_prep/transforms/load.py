@@ -1,8 +1,8 @@
-"""Dictionary transforms over the prep stage, for bundles: the only prep module with MONAI."""
+"""Reading by the strict readers, as a dictionary transform."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +11,12 @@ import torch
 from monai.config import KeysCollection
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms import MapTransform
-from torch import Tensor
 
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
-from nestseg_prep.padding import mirror_index, symmetric_padding
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
-
-
-def mirror_pad_tensor(x: Tensor, padding: Sequence[tuple[int, int]]) -> Tensor:
-    """Mirror the last ``len(padding)`` axes of ``x``, as ``padding.mirror_pad`` does arrays."""
-    first = x.dim() - len(padding)
-    for dim, (before, after) in enumerate(padding, start=first):
-        if before or after:
-            index = torch.from_numpy(mirror_index(x.shape[dim], before, after))
-            x = x.index_select(dim, index.to(x.device))
-    return x
 
 
 class LoadVolumed(MapTransform):
@@ -65,39 +53,6 @@ class LoadVolumed(MapTransform):
                     "space": "RAS",
                 },
             )
-        return d
-
-
-class MirrorPadd(MapTransform):
-    """Mirror an image ``(C, *spatial)`` up to a spatial size, however small it is.
-
-    MONAI's ``SpatialPadd(mode="reflect")`` fails where the padding is as wide as the image.
-
-    Args:
-        keys: images and labels to pad alike.
-        spatial_size: the smallest size per spatial axis, in voxels; larger images are left alone.
-        allow_missing_keys: as everywhere in MONAI.
-    """
-
-    def __init__(
-        self, keys: KeysCollection, spatial_size: Sequence[int], allow_missing_keys: bool = False
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.spatial_size = tuple(spatial_size)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Pad every key; the affine follows, so voxels keep their place in the patient."""
-        d = dict(data)
-        for key in self.key_iterator(d):
-            image = d[key]
-            padding = symmetric_padding(image.shape[1:], self.spatial_size)
-            padded = mirror_pad_tensor(image, padding)
-            if isinstance(padded, MetaTensor):
-                affine = image.affine.clone().to(torch.float64)
-                for axis, (before, _) in enumerate(padding):
-                    affine[:, -1] -= before * affine[:, axis]
-                padded.affine = affine
-            d[key] = padded
         return d
 
 

@@ -1,0 +1,88 @@
+"""What the heads of one network say together: their mean, and how far they disagree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nestseg.networks.blocks import center_crop
+
+Activation = Literal["softmax", "sigmoid"]
+
+
+def mean_of_heads(logits: Sequence[Tensor], activation: Activation) -> Tensor:
+    """Logits whose probabilities are the mean of the heads' probabilities.
+
+    The accurate mode of UNet++ (Zhou et al. 2018, section 3.2). It stays in logits, so that
+    everything behind a network treats it like one head; averaging the logits themselves would give
+    other probabilities.
+
+    Args:
+        logits: of each head, ``(B, C, *spatial)``, the main head first; larger heads (those of a
+            valid network) are cropped to its size.
+        activation: what turns these logits into probabilities.
+
+    Returns:
+        ``(B, C, *spatial)`` of the main head's size and dtype.
+
+    Raises:
+        ValueError: no heads.
+    """
+    heads = _stacked(logits)
+    if activation == "softmax":
+        mean = _log_mean_exp(heads.log_softmax(dim=2))
+    else:  # the odds of the mean probability; the 1/K of both means cancels
+        mean = F.logsigmoid(heads).logsumexp(dim=0) - F.logsigmoid(-heads).logsumexp(dim=0)
+    return mean.to(logits[0].dtype)
+
+
+def head_disagreement(logits: Sequence[Tensor], activation: Activation) -> Tensor:
+    """How far the heads disagree at each voxel, from 0 (they are equal) to 1.
+
+    The Jensen-Shannon divergence of the heads' class distributions: the mean Kullback-Leibler
+    divergence of a head from the mean of all. Divided by the largest value that K heads over C
+    classes can reach, log(min(K, C)), where each head is certain and as many classes as possible
+    are named. A voxel that all heads are equally unsure about counts as agreed. With a sigmoid each
+    channel is a distribution over two classes, and the most disputed channel counts.
+
+    Args:
+        logits: of each head, ``(B, C, *spatial)``, the main head first, finite; larger heads are
+            cropped to its size.
+        activation: what turns these logits into probabilities.
+
+    Returns:
+        ``(B, 1, *spatial)`` of the main head's size, float32 (float64 for float64 logits).
+
+    Raises:
+        ValueError: fewer than two heads, or a softmax over a single channel.
+    """
+    if len(logits) < 2:
+        raise ValueError(f"{len(logits)} head: it takes two to disagree")
+    heads = _stacked(logits)
+    if activation == "softmax":
+        if heads.shape[2] < 2:
+            raise ValueError("a softmax over one channel is always 1; use the sigmoid")
+        log_p = heads.log_softmax(dim=2).unsqueeze(3)  # (K, B, C, 1, *spatial)
+    else:
+        log_p = torch.stack([F.logsigmoid(heads), F.logsigmoid(-heads)], dim=2)
+    divergence = (log_p.exp() * (log_p - _log_mean_exp(log_p))).sum(dim=2).mean(dim=0)
+    largest = math.log(min(len(logits), log_p.shape[2]))
+    return (divergence / largest).amax(dim=1, keepdim=True).clamp(0, 1)
+
+
+def _stacked(logits: Sequence[Tensor]) -> Tensor:
+    """``(K, B, C, *spatial)`` in at least float32: bfloat16 cannot tell 0.998 from 1."""
+    if not logits:
+        raise ValueError("no heads")
+    heads = torch.stack([center_crop(head, logits[0]) for head in logits])
+    return heads.to(torch.promote_types(heads.dtype, torch.float32))
+
+
+def _log_mean_exp(log_p: Tensor) -> Tensor:
+    """The logarithm of the heads' mean probability; heads along axis 0."""
+    return log_p.logsumexp(dim=0) - math.log(len(log_p))

@@ -1,0 +1,27 @@
+"""The wheel holds both packages and the bundles, and finds them."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_bundles_come_with_the_wheel(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    code = (
+        f"import sys; sys.path.insert(0, {str(site)!r})\n"
+        "from nestseg.bundle import locate\n"
+        "print(locate.home(), *locate.names())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    home, *names = done.stdout.split()
+    assert home == str(site / "nestseg" / "_bundles")
+    assert names == sorted(p.name for p in (ROOT / "bundles").iterdir() if p.name[0] != "_")
