@@ -40,7 +40,14 @@ def small(topology: str, dims: int, padding: str, **more: Any) -> Entry:
         "padding": padding,
     }
     exports = (topology == "unet++" and dims == 2) or (topology == "unet" and dims == 3)
-    return Entry(GridUNet, config | more, heads=1 if topology == "unet" else 2, exports=exports)
+    return Entry(
+        GridUNet,
+        config | more,
+        heads=1 if topology == "unet" else 2,
+        exports=exports,
+        idle=frozenset({"x_0_1"} if topology == "unet_e" else ()),
+        reach=24 if padding == "same" and not more else None,
+    )
 
 
 ENTRIES = [
