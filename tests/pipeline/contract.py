@@ -172,6 +172,8 @@ def every_parameter_gets_a_gradient_in_training(entry: Entry) -> None:
 
 
 def its_main_head_alone_trains_all_nodes_but_the_idle_ones(entry: Entry) -> None:
+    if entry.heads == 1:
+        return
     network = entry.network()
     x = image(network, entry.channels[0], batch=2)
     outputs_in_training(network, x)[0].square().sum().backward()
