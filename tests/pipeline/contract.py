@@ -1,6 +1,7 @@
 """What every network of the family keeps, as laws that run over any of them.
 
-A test module of a network holds one list of entries and two lines::
+``test_contract.py`` runs them over all of ``NETWORKS``. A module that tests more configurations of
+one network holds a list of entries and two lines::
 
     @pytest.mark.parametrize("law", contract.LAWS)
     @pytest.mark.parametrize("entry", ENTRIES, ids=str)
@@ -16,11 +17,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 
-from nestseg.networks import SegmentationNetwork
+from nestseg.inferers import OverlapTileInferer
+from nestseg.networks import NETWORKS, SegmentationNetwork
 from nestseg_prep.geometry import Geometry
 
 
@@ -33,14 +36,25 @@ class Entry:
         config: its arguments.
         heads: how many outputs it has in training.
         exports: whether ``torch.export`` is tried too; it takes a second.
+        scripts: whether TorchScript is; likewise.
+        idle: nodes that get no gradient from the main head alone.
+        reach: of a 'same' network, how many voxels from the border padding is seen; None where
+            that is farther than a test's image is wide, or everywhere (instance norm).
+        name: what a test of it is called; default: its configuration.
     """
 
     build: Callable[..., nn.Module]
     config: dict[str, Any] = field(default_factory=dict)
     heads: int = 1
     exports: bool = False
+    scripts: bool = True
+    idle: frozenset[str] = frozenset()
+    reach: int | None = None
+    name: str = ""
 
     def __str__(self) -> str:
+        if self.name:
+            return self.name
         return "-".join([self.build.__name__, *(str(v) for v in self.config.values())])
 
     @property
@@ -58,6 +72,16 @@ class Entry:
         return network
 
 
+def named(name: str, spatial_dims: int, **more: Any) -> Entry:
+    """The network ``name`` of ``NETWORKS``; ``more`` holds arguments and fields of the entry."""
+    fields = {key: more.pop(key) for key in Entry.__dataclass_fields__ if key in more}
+    config = {"in_channels": 1, "out_channels": 2, **more}
+    if len(NETWORKS[name].spatial_dims) > 1:
+        config["spatial_dims"] = spatial_dims
+    fields.setdefault("build", NETWORKS[name].builder)
+    return Entry(config=config, name=f"{name}-{spatial_dims}d", **fields)
+
+
 def image(network: Any, channels: int, *, batch: int = 1, steps: int = 0) -> Tensor:
     """Noise of the smallest admissible shape, some ``steps`` longer, and one more in axis 1."""
     torch.manual_seed(1)
@@ -71,6 +95,11 @@ def axes(network: Any) -> Any:
     return network.geometry.axes
 
 
+def outputs_in_training(network: Any, x: Tensor) -> list[Tensor]:
+    outputs = network.train()(x)
+    return outputs if isinstance(outputs, list) else [outputs]
+
+
 def close(a: Tensor, b: Tensor) -> None:
     torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
@@ -81,10 +110,12 @@ def it_carries_its_geometry(entry: Entry) -> None:
     assert isinstance(network.geometry, Geometry)
 
 
+@torch.no_grad()
 def its_output_has_the_size_that_its_geometry_says(entry: Entry) -> None:
     network = entry.network()
-    for steps in (0, 1):
-        x = image(network, entry.channels[0], steps=steps)
+    first = image(network, entry.channels[0])
+    longer = torch.cat([first, first[..., : axes(network)[-1].period]], dim=-1)
+    for x in (first, longer):
         out = network(x)
         assert out.shape == (1, entry.channels[1], *network.geometry.output_size(x.shape[2:]))
         assert out.isfinite().all()
@@ -101,6 +132,7 @@ def it_refuses_a_size_that_does_not_fit_and_names_those_that_do(entry: Entry) ->
                 network(x.narrow(2 + k, 0, n - 1))
 
 
+@torch.no_grad()
 def it_returns_a_list_in_training_and_one_tensor_in_eval(entry: Entry) -> None:
     network = entry.network()
     x = image(network, entry.channels[0], batch=2)
@@ -112,39 +144,96 @@ def it_returns_a_list_in_training_and_one_tensor_in_eval(entry: Entry) -> None:
     assert len(outputs) == entry.heads
     assert {z.shape for z in outputs} == {main.shape}
     assert len({z.sum().item() for z in outputs}) == entry.heads
-    if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()):
+    behaves_otherwise = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+    if not any(isinstance(m, behaves_otherwise) for m in network.modules()):
         close(outputs[0], main)
 
 
+@torch.no_grad()
 def each_image_of_a_batch_is_segmented_by_itself(entry: Entry) -> None:
     network = entry.network()
     x = image(network, entry.channels[0], batch=2)
     close(network(x), torch.cat([network(one[None]) for one in x]))
 
 
-def every_parameter_gets_a_gradient_in_training(entry: Entry) -> None:
-    network = entry.network().train()
-    outputs = network(image(network, entry.channels[0], batch=2))
-    total = sum(z.square().sum() for z in (outputs if isinstance(outputs, list) else [outputs]))
-    total.backward()
-    dead = [name for name, p in network.named_parameters() if p.grad is None]
-    assert dead == []
-    assert all(p.grad.isfinite().all() for p in network.parameters())
-
-
-def a_shift_by_the_period_shifts_the_output(entry: Entry) -> None:
-    """Only of a valid network: the border of a 'same' one sees padding."""
+@torch.no_grad()
+def it_gives_the_same_answer_twice(entry: Entry) -> None:
     network = entry.network()
-    if not network.geometry.is_valid:
+    x = image(network, entry.channels[0])
+    assert torch.equal(network(x), network(x))
+
+
+def every_parameter_gets_a_gradient_in_training(entry: Entry) -> None:
+    network = entry.network()
+    outputs = outputs_in_training(network, image(network, entry.channels[0], batch=2))
+    sum(z.square().sum() for z in outputs).backward()
+    assert without_gradient(network) == []
+    assert all(p.grad.isfinite().all() for p in network.parameters() if p.requires_grad)
+
+
+def its_main_head_alone_trains_all_nodes_but_the_idle_ones(entry: Entry) -> None:
+    if entry.heads == 1:
         return
-    x = image(network, entry.channels[0], steps=1)
+    network = entry.network()
+    x = image(network, entry.channels[0], batch=2)
+    outputs_in_training(network, x)[0].square().sum().backward()
+    dead = [name for name in without_gradient(network) if not name.startswith("heads.")]
+    assert {name.split(".")[1] for name in dead} == entry.idle
+
+
+def without_gradient(network: nn.Module) -> list[str]:
+    return [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
+
+
+@torch.no_grad()
+def a_shift_by_the_period_shifts_the_output(entry: Entry) -> None:
+    """Everywhere, if the network is valid; a 'same' one sees padding near the border."""
+    network = entry.network()
+    if not network.geometry.is_valid and entry.reach is None:
+        return
+    reach = entry.reach or 0
+    x = image(network, entry.channels[0], steps=1 + reach // network.geometry.period[0])
     whole = network(x)
     for dim, axis in enumerate(axes(network), start=2):
         n, step = x.shape[dim], axis.period
         shifted = network(x.narrow(dim, step, n - step))
-        close(shifted, whole.narrow(dim, step, whole.shape[dim] - step))
+        inside = shifted.shape[dim] - reach
+        assert inside > 0
+        close(
+            shifted.narrow(dim, reach, inside),
+            whole.narrow(dim, whole.shape[dim] - inside, inside),
+        )
 
 
+@torch.no_grad()
+def its_tiles_make_up_the_whole(entry: Entry) -> None:
+    """Only of a valid network: windows of a 'same' one are blended."""
+    network = entry.network()
+    if not network.geometry.is_valid:
+        return
+    smallest = tuple(axis.minimum + axis.period for axis in axes(network))
+    period = network.geometry.period
+    whole = tuple(2 * p + 3 for p in period)  # fits no number of tiles
+    x = torch.randn(1, entry.channels[0], *whole, dtype=torch.float64)
+    large = network.geometry.input_size(whole)
+    tiled, at_once = (OverlapTileInferer(roi)(x, network) for roi in (smallest, large))
+    close(tiled, at_once)
+
+
+@torch.no_grad()
+def its_pruned_networks_are_its_heads(entry: Entry) -> None:
+    network = entry.network()
+    if not hasattr(network, "pruned"):
+        return
+    x = image(network, entry.channels[0])
+    for name, head in zip(network.heads, network.forward_heads(x), strict=True):
+        pruned = network.pruned(int(name.split("_")[-1]))
+        assert torch.equal(pruned(x), head)
+        weights = network.state_dict()
+        assert all(torch.equal(value, weights[k]) for k, value in pruned.state_dict().items())
+
+
+@torch.no_grad()
 def its_weights_make_the_round_trip(entry: Entry) -> None:
     network, other = entry.network(), entry.build(**entry.config).double().eval()
     file = io.BytesIO()
@@ -155,6 +244,7 @@ def its_weights_make_the_round_trip(entry: Entry) -> None:
     assert torch.equal(network(x), other(x))
 
 
+@torch.no_grad()
 def it_can_be_copied(entry: Entry) -> None:
     network = entry.network()
     x = image(network, entry.channels[0])
@@ -162,6 +252,8 @@ def it_can_be_copied(entry: Entry) -> None:
 
 
 def its_script_computes_the_same(entry: Entry) -> None:
+    if not entry.scripts:
+        return
     network = entry.network()
     scripted = torch.jit.script(network)
     for steps in (0, 1):
@@ -180,14 +272,29 @@ def its_export_computes_the_same(entry: Entry) -> None:
     close(torch.export.export(network, (x,)).module()(x), network(x))
 
 
+def its_onnx_graph_computes_the_same(entry: Entry) -> None:
+    """In float32, as it would be deployed; to 1e-4. Not in LAWS: it takes seconds."""
+    network = entry.network().float()
+    x = image(network, entry.channels[0]).float()
+    program = torch.onnx.export(network, (x,), dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+    (out,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(out), network(x), rtol=1e-4, atol=1e-4)
+
+
 LAWS = [
     it_carries_its_geometry,
     its_output_has_the_size_that_its_geometry_says,
     it_refuses_a_size_that_does_not_fit_and_names_those_that_do,
     it_returns_a_list_in_training_and_one_tensor_in_eval,
+    it_gives_the_same_answer_twice,
     each_image_of_a_batch_is_segmented_by_itself,
     every_parameter_gets_a_gradient_in_training,
+    its_main_head_alone_trains_all_nodes_but_the_idle_ones,
     a_shift_by_the_period_shifts_the_output,
+    its_tiles_make_up_the_whole,
+    its_pruned_networks_are_its_heads,
     its_weights_make_the_round_trip,
     it_can_be_copied,
     its_script_computes_the_same,

@@ -11,7 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nestseg.networks import TOPOLOGIES, GridUNet, unet3d_2016, unet_2015, unetpp_2018
+from nestseg.networks import (
+    TOPOLOGIES,
+    GridUNet,
+    unet3d_2016,
+    unet_2015,
+    unet_e_2020,
+    unet_keras,
+    unet_l,
+    unet_plus_2020,
+    unetpp_2018,
+    wide_unet_2018,
+)
 from nestseg.networks.blocks import center_crop
 from nestseg_prep.geometry import GridAxis
 
@@ -29,7 +40,14 @@ def small(topology: str, dims: int, padding: str, **more: Any) -> Entry:
         "padding": padding,
     }
     exports = (topology == "unet++" and dims == 2) or (topology == "unet" and dims == 3)
-    return Entry(GridUNet, config | more, heads=1 if topology == "unet" else 2, exports=exports)
+    return Entry(
+        GridUNet,
+        config | more,
+        heads=1 if topology == "unet" else 2,
+        exports=exports,
+        idle=frozenset({"x_0_1"} if topology == "unet_e" else ()),
+        reach=24 if padding == "same" and not more else None,
+    )
 
 
 ENTRIES = [
@@ -41,7 +59,7 @@ ENTRIES = [
 ENTRIES += [
     small("unet++", 2, "same", norm="batch", dropout=0.0),
     small("unet++", 3, "same", norm="instance", act="leakyrelu", bias=False),
-    small("unet", 3, "valid", norm="batch", mid_features=(1, 2, 3), up_channels="keep"),
+    small("unet", 3, "valid", norm="batch", mid_features=(1, 2, 3), up_channels=(3, 4)),
 ]
 
 
@@ -58,7 +76,6 @@ def parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-WIDE = (35, 70, 140, 280, 560)
 HALF = (32, 64, 128, 256, 512)
 FULL = (64, 128, 256, 512, 1024)
 TINY = (8, 16, 32, 64, 128)
@@ -86,6 +103,10 @@ def grid(
         # Ronneberger et al. 2015, and its widths
         (31_030_658, unet_2015),
         (31_030_658, lambda: unet_2015(padding="same")),
+        (31_100_354, lambda: unet_2015(variant="release")),
+        (7_759_521, lambda: unet_2015(1, 1, width=32)),
+        (1_940_817, lambda: unet_2015(1, 1, width=16)),
+        (7_759_521, unet_keras),
         (31_030_593, lambda: unet_2015(1, 1)),
         (31_031_745, lambda: unet_2015(3, 1)),
         (31_033_045, lambda: unet_2015(3, 21)),
@@ -103,7 +124,9 @@ def grid(
         (9_042_276, lambda: unetpp_2018(in_channels=3)),
         (9_041_601, lambda: grid(HALF, 1, 1, "unet++", heads=(4,))),
         (9_042_177, lambda: grid(HALF, 3, 1, "unet++", heads=(4,))),
-        (9_282_246, lambda: grid(WIDE, 1, 1)),
+        (9_282_246, wide_unet_2018),
+        (8_728_356, unet_e_2020),
+        (8_728_356, unet_plus_2020),
         (8_728_356, lambda: grid(HALF, 1, 1, "unet_e")),
         (8_728_356, lambda: grid(HALF, 1, 1, "unet+")),
         (8_728_257, lambda: grid(HALF, 1, 1, "unet+", heads=(4,))),
@@ -144,6 +167,7 @@ def test_the_networks_that_end_at_l1_to_l4_have_as_many_parameters_as_the_paper(
         for k, count in enumerate(counts, start=1):
             built = grid(HALF[: k + 1], 1, out, topology, heads=(k,), spatial_dims=dims)
             assert parameters(built) == count
+            assert topology != "unet" or parameters(unet_l(k)) == count
         if topology == "unet++":
             whole = grid(HALF, 1, out, topology, spatial_dims=dims)
             assert [parameters(whole.pruned(k)) for k in (1, 2, 3, 4)] == list(counts)
@@ -361,6 +385,47 @@ def test_weights_start_as_he_et_al_say() -> None:
     assert not any(p.any() for name, p in network.named_parameters() if name.endswith("bias"))
 
 
+def test_weights_of_the_keras_network_start_within_glorots_bound() -> None:
+    torch.manual_seed(0)
+    network = unet_keras(width=8)
+    conv, up = network.nodes["x_1_0"].block[1].conv.weight, network.nodes["x_0_4"].up.weight
+    for weight, fans in ((conv, 9 * (16 + 16)), (up, 4 * (16 + 8))):
+        bound = (6 / fans) ** 0.5
+        assert 0.95 * bound < weight.abs().max() <= bound
+    assert not any(p.any() for name, p in network.named_parameters() if name.endswith("bias"))
+
+
+# --- the release of the 2015 U-Net ------------------------------------------------------------
+
+
+def test_in_the_release_two_levels_end_in_dropout_and_the_upper_skip_carries_it() -> None:
+    torch.manual_seed(0)
+    network = unet_2015(variant="release", padding="same", width=4).train()
+    maps: dict[str, Tensor] = {}
+    for name, node in network.nodes.items():
+        node.register_forward_hook(lambda _m, _x, y, name=name: maps.update({name: y}))
+    skips: list[Tensor] = []
+    network.nodes["x_3_1"].block.register_forward_pre_hook(lambda _m, x: skips.append(x[0]))
+    network(torch.randn(1, 1, 64, 64))
+    ends = {name: [type(m) for m in node.block][-1] for name, node in network.nodes.items()}
+    assert {name for name, end in ends.items() if end is nn.Dropout} == {"x_3_0", "x_4_0"}
+    assert torch.equal(skips[0][:, :32], maps["x_3_0"])
+    assert (maps["x_3_0"] == 0).double().mean() > (maps["x_2_0"] == 0).double().mean() + 0.1
+
+
+def test_in_the_release_a_relu_follows_each_up_convolution_and_the_last_keeps_128_channels() -> (
+    None
+):
+    with torch.device("meta"):
+        release, paper = unet_2015(variant="release"), unet_2015()
+    for name, node in release.nodes.items():
+        if not name.endswith("_0"):
+            assert isinstance(node.act, nn.ReLU)
+    assert release.nodes["x_0_4"].up.out_channels == 128
+    assert paper.nodes["x_0_4"].up.out_channels == 64
+    assert release.state_dict().keys() == paper.state_dict().keys()
+
+
 # --- choices ----------------------------------------------------------------------------------
 
 
@@ -379,14 +444,21 @@ def test_heads_may_be_given_in_any_order_and_twice() -> None:
     [
         ({"topology": "unet+++"}, r"one of unet, unet_e, unet\+, unet\+\+, got 'unet\+\+\+'"),
         ({"padding": "reflect"}, "padding must be one of same, valid"),
-        ({"up_channels": "double"}, "up_channels must be one of level, keep"),
+        ({"up_channels": (8, 16)}, "up_channels wants 4 values"),
         ({"features": (8,)}, "must lie in 1..0"),
         ({"heads": (1, 3)}, "include 4"),
         ({"heads": (0, 4)}, "must lie in 1..4"),
         ({"heads": (4, 5)}, "must lie in 1..4"),
         ({"heads": ()}, "must lie in 1..4"),
+        ({"mid_features": (8, 16)}, "mid_features wants 5 values"),
+        ({"level_dropout": (0.5,)}, "level_dropout wants 5 values"),
     ],
 )
 def test_a_choice_that_does_not_exist_is_refused(config: dict[str, Any], complaint: str) -> None:
     with torch.device("meta"), pytest.raises(ValueError, match=complaint):
         GridUNet(**config)
+
+
+def test_a_variant_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="variant must be one of paper, release"):
+        unet_2015(variant="caffe")

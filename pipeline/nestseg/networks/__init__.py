@@ -1,9 +1,13 @@
-"""The networks: ``torch.nn`` only, no files and no engines. All return logits; see ``base``."""
+"""The networks: ``torch.nn`` only, no engines. All return logits; see ``base``."""
 
-from nestseg.networks.base import SegmentationNetwork
+from functools import partial
+
+from nestseg.networks.base import NamedNetwork, SegmentationNetwork
+from nestseg.networks.encoders import ResNetEncoder
 from nestseg.networks.fcn import FCN
 from nestseg.networks.fovea import Fovea
-from nestseg.networks.grid import TOPOLOGIES, GridUNet
+from nestseg.networks.grid import GridUNet
+from nestseg.networks.linknet import DLinkNet, LinkNet
 from nestseg.networks.papers import (
     ciresan_2012,
     fcn8s_2015,
@@ -14,18 +18,95 @@ from nestseg.networks.papers import (
     u2net_lite_2020,
     unet3d_2016,
     unet_2015,
+    unet_e_2020,
+    unet_keras,
+    unet_l,
+    unet_plus_2020,
     unetpp_2018,
+    wide_unet_2018,
 )
 from nestseg.networks.resfcn import ResFCN
+from nestseg.networks.resnet_grid import ResNetUNet
+from nestseg.networks.topology import TOPOLOGIES
 from nestseg.networks.u2net import U2Net
 from nestseg.networks.window import WindowNet
 
+NETWORKS = {
+    "ciresan_2012": NamedNetwork("Cireşan et al. 2012", ciresan_2012, (2,)),
+    "dlinknet101_2018": NamedNetwork(
+        "Zhou, Zhang & Wu 2018", partial(DLinkNet, encoder="resnet101")
+    ),
+    "dlinknet34_2018": NamedNetwork("Zhou, Zhang & Wu 2018", partial(DLinkNet, encoder="resnet34")),
+    "dlinknet50_2018": NamedNetwork("Zhou, Zhang & Wu 2018", partial(DLinkNet, encoder="resnet50")),
+    "fcn16s_2015": NamedNetwork("Long et al. 2015", fcn16s_2015, (2,)),
+    "fcn32s_2015": NamedNetwork("Long et al. 2015", fcn32s_2015, (2,)),
+    "fcn8s_2015": NamedNetwork("Long et al. 2015", fcn8s_2015, (2,)),
+    "linknet_2017": NamedNetwork("Chaurasia & Culurciello 2017", LinkNet),
+    "linknet_2017_no_bypass": NamedNetwork(
+        "Chaurasia & Culurciello 2017", partial(LinkNet, bypass=False)
+    ),
+    "resfcn_2016": NamedNetwork("Drozdzal et al. 2016", resfcn_2016, (2,)),
+    "u2net_2020": NamedNetwork("Qin et al. 2020", u2net_2020),
+    "u2net_lite_2020": NamedNetwork("Qin et al. 2020", u2net_lite_2020),
+    "unet3d_2016": NamedNetwork("Çiçek et al. 2016", unet3d_2016, (3,)),
+    "unet_2015": NamedNetwork("Ronneberger et al. 2015", unet_2015),
+    "unet_2015_half": NamedNetwork("Ronneberger et al. 2015", partial(unet_2015, width=32)),
+    "unet_2015_quarter": NamedNetwork("Ronneberger et al. 2015", partial(unet_2015, width=16)),
+    "unet_2015_release": NamedNetwork(
+        "Ronneberger et al. 2015", partial(unet_2015, variant="release")
+    ),
+    "unet_e_2020": NamedNetwork("Zhou et al. 2020", unet_e_2020),
+    "unet_keras": NamedNetwork("Ronneberger et al. 2015", unet_keras),
+    "unet_l1": NamedNetwork("Zhou et al. 2018", partial(unet_l, 1)),
+    "unet_l2": NamedNetwork("Zhou et al. 2018", partial(unet_l, 2)),
+    "unet_l3": NamedNetwork("Zhou et al. 2018", partial(unet_l, 3)),
+    "unet_l4": NamedNetwork("Zhou et al. 2018", partial(unet_l, 4)),
+    "unet_plus_2020": NamedNetwork("Zhou et al. 2020", unet_plus_2020),
+    "unet_plus_resnet101": NamedNetwork(
+        "He et al. 2016", partial(ResNetUNet, encoder="resnet101", topology="unet+")
+    ),
+    "unet_plus_resnet18": NamedNetwork(
+        "He et al. 2016", partial(ResNetUNet, encoder="resnet18", topology="unet+")
+    ),
+    "unet_plus_resnet34": NamedNetwork(
+        "He et al. 2016", partial(ResNetUNet, encoder="resnet34", topology="unet+")
+    ),
+    "unet_plus_resnet50": NamedNetwork(
+        "He et al. 2016", partial(ResNetUNet, encoder="resnet50", topology="unet+")
+    ),
+    "unet_resnet101": NamedNetwork("He et al. 2016", partial(ResNetUNet, encoder="resnet101")),
+    "unet_resnet18": NamedNetwork("He et al. 2016", partial(ResNetUNet, encoder="resnet18")),
+    "unet_resnet34": NamedNetwork("He et al. 2016", partial(ResNetUNet, encoder="resnet34")),
+    "unet_resnet50": NamedNetwork("He et al. 2016", partial(ResNetUNet, encoder="resnet50")),
+    "unetpp_2018": NamedNetwork("Zhou et al. 2018", unetpp_2018),
+    "unetpp_resnet101": NamedNetwork(
+        "He et al. 2016", partial(ResNetUNet, encoder="resnet101", topology="unet++")
+    ),
+    "unetpp_resnet18": NamedNetwork(
+        "He et al. 2016", partial(ResNetUNet, encoder="resnet18", topology="unet++")
+    ),
+    "unetpp_resnet34": NamedNetwork(
+        "He et al. 2016", partial(ResNetUNet, encoder="resnet34", topology="unet++")
+    ),
+    "unetpp_resnet50": NamedNetwork(
+        "He et al. 2016", partial(ResNetUNet, encoder="resnet50", topology="unet++")
+    ),
+    "wide_unet_2018": NamedNetwork("Zhou et al. 2018", wide_unet_2018),
+}
+"""Every network of the family by name, sorted."""
+
 __all__ = [
     "FCN",
+    "NETWORKS",
     "TOPOLOGIES",
+    "DLinkNet",
     "Fovea",
     "GridUNet",
+    "LinkNet",
+    "NamedNetwork",
     "ResFCN",
+    "ResNetEncoder",
+    "ResNetUNet",
     "SegmentationNetwork",
     "U2Net",
     "WindowNet",
@@ -38,5 +119,10 @@ __all__ = [
     "u2net_lite_2020",
     "unet3d_2016",
     "unet_2015",
+    "unet_e_2020",
+    "unet_keras",
+    "unet_l",
+    "unet_plus_2020",
     "unetpp_2018",
+    "wide_unet_2018",
 ]

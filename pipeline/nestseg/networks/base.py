@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from nestseg_prep.geometry import Geometry
 
@@ -22,3 +24,31 @@ class SegmentationNetwork(Protocol):
     geometry: Geometry
 
     def __call__(self, x: Tensor) -> Tensor | list[Tensor]: ...
+
+
+@dataclass(frozen=True)
+class NamedNetwork:
+    """One network of the family, as the table ``NETWORKS`` lists it.
+
+    Attributes:
+        paper: who proposed it; of a U-Net grid on an encoder, who proposed the encoder.
+        builder: takes ``in_channels`` and ``out_channels``, among others of its own; and
+            ``spatial_dims`` if there is a choice.
+        spatial_dims: the dimensions in which the network is declared and tested.
+    """
+
+    paper: str
+    builder: Callable[..., nn.Module]
+    spatial_dims: tuple[int, ...] = (2, 3)
+
+    def build(self, spatial_dims: int, **arguments: Any) -> nn.Module:
+        """Build the network in 2D or 3D; it keeps the contract of :class:`SegmentationNetwork`.
+
+        Raises:
+            ValueError: it is not declared in that dimension.
+        """
+        if spatial_dims not in self.spatial_dims:
+            raise ValueError(f"spatial_dims must be one of {self.spatial_dims}, got {spatial_dims}")
+        if len(self.spatial_dims) > 1:
+            arguments["spatial_dims"] = spatial_dims
+        return self.builder(**arguments)
