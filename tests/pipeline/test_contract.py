@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,6 +39,7 @@ TINY: dict[str, dict[str, Any]] = {
     "fcn8s_2015": {**TINY_FCN, "stride": 8},
     "linknet_2017": {"width": 4, "exports": True, "scripts": True},
     "linknet_2017_no_bypass": {"width": 4},
+    "linknet_deepglobe_2018": {"width": 4},
     "resfcn_2016": {"build": ResFCN, "features": 2, "depths": (1, 1, 1)},
     "u2net_2020": TINY_U2NET,
     "u2net_lite_2020": TINY_U2NET,
@@ -46,6 +48,7 @@ TINY: dict[str, dict[str, Any]] = {
     "unet_2015_half": {"width": 2},
     "unet_2015_quarter": {"width": 2},
     "unet_2015_release": {"width": 2, "scripts": True, "exports": True},
+    "unet_deepglobe_2018": {"width": 2},
     "unet_e_2020": {"width": 2, "heads": 4, "idle": frozenset(DEPTH_4), "reach": REACH[4]},
     "unet_keras": {"width": 2, "reach": REACH[4]},
     "unet_l1": {"width": 2, "reach": REACH[1]},
@@ -59,9 +62,11 @@ TINY: dict[str, dict[str, Any]] = {
 """Arguments that make a network small, and the fields of its entry; ``build``: the class itself,
 where the builder has no argument for the width."""
 
-for topology, heads in (("unet", 1), ("unet_plus", 4), ("unetpp", 4)):
+for topology, heads in (("unet", 1), ("unet_e", 4), ("unet_plus", 4), ("unetpp", 4)):
     for encoder in ("resnet18", "resnet34", "resnet50", "resnet101"):
         TINY[f"{topology}_{encoder}"] = {"width": 2, "features": (2, 3, 4, 5), "heads": heads}
+        if topology == "unet_e":
+            TINY[f"{topology}_{encoder}"]["idle"] = frozenset(DEPTH_4)
 TINY["unetpp_resnet18"] |= {"exports": True, "scripts": True}
 
 
@@ -99,32 +104,32 @@ def test_the_builder_makes_what_the_contract_ran_over(name: str) -> None:
         assert len(network.geometry.axes) == dims
 
 
-ONNX = [("unetpp_2018", 2), ("unet3d_2016", 3), ("linknet_2017", 2)]
-ONNX_SLOW = [
-    ("dlinknet34_2018", 2),
-    ("unetpp_resnet18", 2),
-    ("linknet_2017", 3),
-    ("dlinknet34_2018", 3),
-    ("unetpp_resnet18", 3),
-    ("resfcn_2016", 2),
-    ("ciresan_2012", 2),
-    ("fcn8s_2015", 2),
-    ("u2net_2020", 2),
+IN_THE_FAST_RUN = {("unetpp_2018", 2), ("unet3d_2016", 3), ("linknet_2017", 2)}
+
+EXPORTED = [
+    pytest.param(
+        name,
+        dims,
+        marks=() if (name, dims) in IN_THE_FAST_RUN else pytest.mark.slow,
+        id=f"{name}-{dims}d",
+    )
+    for name, net in NETWORKS.items()
+    for dims in net.spatial_dims
 ]
+"""All entries; one of each kind where seconds count."""
 
 
-@pytest.mark.parametrize(
-    ("name", "dims"), [*ONNX, *(pytest.param(*case, marks=pytest.mark.slow) for case in ONNX_SLOW)]
-)
+@pytest.mark.parametrize(("name", "dims"), EXPORTED)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_a_network_of_each_kind_computes_the_same_in_onnx(name: str, dims: int) -> None:
+def test_a_network_computes_the_same_exported_and_in_onnx(name: str, dims: int) -> None:
+    contract.its_export_computes_the_same(replace(entry(name, dims), exports=True))
     contract.its_onnx_graph_computes_the_same(entry(name, dims))
 
 
 def test_the_contract_covers_the_whole_family() -> None:
     assert set(TINY) == set(NETWORKS)
-    assert len(NETWORKS) == 38
-    assert len(ENTRIES) == 70
+    assert len(NETWORKS) == 44
+    assert len(ENTRIES) == len(EXPORTED) == 82
     assert list(NETWORKS) == sorted(NETWORKS)
 
 

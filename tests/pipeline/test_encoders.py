@@ -93,6 +93,27 @@ def test_an_encoder_has_as_many_parameters_as_its_paper(name: str, in_2d: int, i
         assert parameters(ResNetEncoder(name, 3, 1)) == in_3d
 
 
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("resnet18", 11_689_512),
+        ("resnet34", 21_797_672),
+        ("resnet50", 25_557_032),
+        ("resnet101", 44_549_160),
+        ("resnet152", 60_192_808),
+    ],
+)
+def test_with_a_classifier_of_1000_classes_the_count_is_torchvisions(
+    name: str, published: int
+) -> None:
+    with torch.device("meta"):
+        encoder = ResNetEncoder(name)
+    classifier = encoder.channels[-1] * 1000 + 1000
+    assert parameters(encoder) + classifier == published
+    if name == "resnet152":
+        assert parameters(encoder) == 58_143_808
+
+
 @pytest.mark.parametrize("name", RESNETS)
 @pytest.mark.parametrize("dims", [2, 3])
 def test_features_leave_at_strides_2_to_32(name: str, dims: int) -> None:

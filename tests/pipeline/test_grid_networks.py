@@ -16,6 +16,7 @@ from nestseg.networks import (
     GridUNet,
     unet3d_2016,
     unet_2015,
+    unet_deepglobe_2018,
     unet_e_2020,
     unet_keras,
     unet_l,
@@ -61,6 +62,12 @@ ENTRIES += [
     small("unet++", 3, "same", norm="instance", act="leakyrelu", bias=False),
     small("unet", 3, "valid", norm="batch", mid_features=(1, 2, 3), up_channels=(3, 4)),
 ]
+
+
+def unet3d_with_up_bias() -> GridUNet:
+    """The 3D U-Net as one would build it today: affine norms, a bias everywhere."""
+    config = unet3d_2016(affine=True).config
+    return GridUNet(**(config | {"up_bias": True}))
 
 
 @pytest.mark.parametrize("law", contract.LAWS, ids=lambda law: law.__name__)
@@ -119,6 +126,9 @@ def grid(
         # Çiçek et al. 2016
         (19_069_955, unet3d_2016),
         (19_074_627, lambda: unet3d_2016(affine=True)),
+        (19_075_523, unet3d_with_up_bias),
+        # Zhou, Zhang, Wu 2018
+        (39_500_929, unet_deepglobe_2018),
         # Zhou et al. 2018
         (9_041_700, unetpp_2018),
         (9_042_276, lambda: unetpp_2018(in_channels=3)),
@@ -155,7 +165,7 @@ def test_a_network_has_as_many_parameters_as_its_paper(
 @pytest.mark.parametrize(
     ("topology", "dims", "out", "counts"),
     [
-        ("unet", 2, 1, (100_961, 465_953, 1_925_025, 7_759_521)),
+        ("unet", 2, 1, (100_961, 465_953, 1_925_025, 7_759_521)),  # together 10,251,460
         ("unet++", 2, 1, (100_961, 511_105, 2_204_961, 9_041_601)),
         ("unet++", 3, 2, (294_082, 1_482_466, 6_389_634, 26_198_306)),
     ],

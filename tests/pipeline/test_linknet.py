@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nestseg.networks import DLinkNet, LinkNet
+from nestseg.networks import DLinkNet, LinkNet, linknet_deepglobe_2018
 from nestseg.networks.linknet import DilatedCentre
 
 
@@ -26,6 +26,7 @@ from nestseg.networks.linknet import DilatedCentre
         (217_645_089, lambda: DLinkNet(encoder="resnet50")),
         (236_637_217, lambda: DLinkNet(encoder="resnet101")),
         (92_665_314, lambda: DLinkNet(3, 1, 2)),
+        (21_642_401, linknet_deepglobe_2018),
     ],
 )
 def test_a_network_has_as_many_parameters_as_its_code(
@@ -33,6 +34,13 @@ def test_a_network_has_as_many_parameters_as_its_code(
 ) -> None:
     with torch.device("meta"):
         assert sum(p.numel() for p in build().parameters()) == count
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_unpadded_head_of_the_baseline_just_fits(dims: int) -> None:
+    network = linknet_deepglobe_2018(dims, 1, width=4).eval()
+    shape = (64, 32, 96)[:dims]
+    assert network(torch.randn(1, 1, *shape)).shape == (1, 1, *shape)
 
 
 def test_without_bypass_the_weights_are_the_same_and_the_skips_are_gone() -> None:

@@ -13,11 +13,13 @@ from nestseg.networks.papers import (
     fcn8s_2015,
     fcn16s_2015,
     fcn32s_2015,
+    linknet_deepglobe_2018,
     resfcn_2016,
     u2net_2020,
     u2net_lite_2020,
     unet3d_2016,
     unet_2015,
+    unet_deepglobe_2018,
     unet_e_2020,
     unet_keras,
     unet_l,
@@ -45,7 +47,8 @@ NETWORKS = {
     "linknet_2017_no_bypass": NamedNetwork(
         "Chaurasia & Culurciello 2017", partial(LinkNet, bypass=False)
     ),
-    "resfcn_2016": NamedNetwork("Drozdzal et al. 2016", resfcn_2016, (2,)),
+    "linknet_deepglobe_2018": NamedNetwork("Zhou, Zhang & Wu 2018", linknet_deepglobe_2018),
+    "resfcn_2016": NamedNetwork("Drozdzal et al. 2016", resfcn_2016),
     "u2net_2020": NamedNetwork("Qin et al. 2020", u2net_2020),
     "u2net_lite_2020": NamedNetwork("Qin et al. 2020", u2net_lite_2020),
     "unet3d_2016": NamedNetwork("Çiçek et al. 2016", unet3d_2016, (3,)),
@@ -55,7 +58,20 @@ NETWORKS = {
     "unet_2015_release": NamedNetwork(
         "Ronneberger et al. 2015", partial(unet_2015, variant="release")
     ),
+    "unet_deepglobe_2018": NamedNetwork("Zhou, Zhang & Wu 2018", unet_deepglobe_2018, (2,)),
     "unet_e_2020": NamedNetwork("Zhou et al. 2020", unet_e_2020),
+    "unet_e_resnet101": NamedNetwork(
+        "He et al. 2016", partial(ResNetUNet, encoder="resnet101", topology="unet_e")
+    ),
+    "unet_e_resnet18": NamedNetwork(
+        "He et al. 2016", partial(ResNetUNet, encoder="resnet18", topology="unet_e")
+    ),
+    "unet_e_resnet34": NamedNetwork(
+        "He et al. 2016", partial(ResNetUNet, encoder="resnet34", topology="unet_e")
+    ),
+    "unet_e_resnet50": NamedNetwork(
+        "He et al. 2016", partial(ResNetUNet, encoder="resnet50", topology="unet_e")
+    ),
     "unet_keras": NamedNetwork("Ronneberger et al. 2015", unet_keras),
     "unet_l1": NamedNetwork("Zhou et al. 2018", partial(unet_l, 1)),
     "unet_l2": NamedNetwork("Zhou et al. 2018", partial(unet_l, 2)),
@@ -114,11 +130,13 @@ __all__ = [
     "fcn8s_2015",
     "fcn16s_2015",
     "fcn32s_2015",
+    "linknet_deepglobe_2018",
     "resfcn_2016",
     "u2net_2020",
     "u2net_lite_2020",
     "unet3d_2016",
     "unet_2015",
+    "unet_deepglobe_2018",
     "unet_e_2020",
     "unet_keras",
     "unet_l",

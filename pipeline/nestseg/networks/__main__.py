@@ -8,10 +8,10 @@ from nestseg.networks import NETWORKS
 
 
 def parameters(name: str, spatial_dims: int) -> int:
-    """Trainable parameters of a network as its builder makes it; no memory is taken for them."""
+    """Parameters of a network as its builder makes it, frozen ones too; takes no memory."""
     with torch.device("meta"):
         network = NETWORKS[name].build(spatial_dims)
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+    return sum(p.numel() for p in network.parameters())
 
 
 def table() -> str:

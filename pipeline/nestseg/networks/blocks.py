@@ -60,10 +60,20 @@ def two_convs(
     )
 
 
-def up_conv(spatial_dims: int, in_channels: int, out_channels: int, *, bias: bool) -> nn.Module:
-    """The 2-up-convolution of the U-Net: a transposed one of kernel and stride 2, linear."""
+def up_conv(
+    spatial_dims: int, in_channels: int, out_channels: int, *, kernel_size: int = 2, bias: bool
+) -> nn.Module:
+    """An up-convolution by 2, linear; the U-Net's has a kernel of 2, whose outputs do not overlap.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: before.
+        out_channels: behind.
+        kernel_size: even.
+        bias: whether it has one.
+    """
     module: nn.Module = Conv[Conv.CONVTRANS, spatial_dims](
-        in_channels, out_channels, kernel_size=2, stride=2, bias=bias
+        in_channels, out_channels, kernel_size, stride=2, padding=kernel_size // 2 - 1, bias=bias
     )
     return module
 

@@ -21,6 +21,7 @@ RESNETS: dict[str, tuple[str, list[int]]] = {
     "resnet34": ("basic", [3, 4, 6, 3]),
     "resnet50": ("bottleneck", [3, 4, 6, 3]),
     "resnet101": ("bottleneck", [3, 4, 23, 3]),
+    "resnet152": ("bottleneck", [3, 8, 36, 3]),
 }
 """Kind of block and blocks per layer (He et al. 2016, table 1)."""
 
@@ -32,7 +33,8 @@ class ResNetEncoder(ResNet):
     """A ResNet without its classifier; the stride of a bottleneck sits on its 3-convolution.
 
     Args:
-        name: ``"resnet18"``, ``"resnet34"``, ``"resnet50"`` or ``"resnet101"``.
+        name: ``"resnet18"``, ``"resnet34"``, ``"resnet50"``, ``"resnet101"`` or
+            ``"resnet152"``.
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         width: channels of the stem; 64 in the paper, and for its weights.

@@ -46,6 +46,8 @@ class GridUNet(GridNetwork):
             ``features``, the default. The 3D U-Net of 2016 and the release of 2015 keep more.
         up_bias: of the transposed convolutions.
         up_act: activation behind them; ``None`` for none.
+        up_kernel_size: their kernel, 2 or 4; at 4 their outputs overlap, which takes padding.
+        head_kernel_size: kernel of the heads, 1 or 3.
 
     Raises:
         ValueError: an unknown topology or padding, a head that is not there, a number of channels
@@ -72,6 +74,8 @@ class GridUNet(GridNetwork):
         up_channels: Sequence[int] | None = None,
         up_bias: bool = True,
         up_act: Spec = None,
+        up_kernel_size: int = 2,
+        head_kernel_size: int = 1,
     ) -> None:
         depth = len(features) - 1
         columns = head_columns(topology, depth, heads)
@@ -92,7 +96,11 @@ class GridUNet(GridNetwork):
             "up_channels": tuple(up_channels or features[:-1]),
             "up_bias": up_bias,
             "up_act": up_act,
+            "up_kernel_size": up_kernel_size,
+            "head_kernel_size": head_kernel_size,
         }
+        if padding == "valid" and (up_kernel_size, head_kernel_size) != (2, 1):
+            raise ValueError("a valid network has up-convolutions of 2 and heads of 1")
         for name, length in _lengths(depth).items():
             if len(config[name]) != length:
                 raise ValueError(f"{name} wants {length} values, got {config[name]}")
@@ -105,7 +113,9 @@ class GridUNet(GridNetwork):
             return decoder_node(place, nodes, lambda i, _: features[i], up_to, config)
 
         def head() -> nn.Module:
-            module: nn.Module = Conv[Conv.CONV, spatial_dims](features[0], out_channels, 1)
+            module: nn.Module = Conv[Conv.CONV, spatial_dims](
+                features[0], out_channels, head_kernel_size, padding=head_kernel_size // 2
+            )
             return module
 
         super().__init__(config, _geometry(spatial_dims, depth, padding), columns, node, head)

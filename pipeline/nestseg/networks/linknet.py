@@ -10,33 +10,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from monai.networks.layers.factories import Conv, Norm
 from torch import Tensor, nn
 
 from nestseg.networks.blocks import he_init
 from nestseg.networks.encoders import DEPTH, RESNETS, ResNetEncoder
+from nestseg.networks.link_blocks import (
+    DilatedCentre,
+    decoder_block,
+    dlinknet_head,
+    linknet_head,
+)
 from nestseg.networks.sized import SizedNetwork
 from nestseg_prep.geometry import Geometry
 
 PERIOD = 2 ** (DEPTH + 1)
-
-
-def decoder_block(
-    dims: int, before: int, after: int, *, stride: int = 2, bias: bool = False
-) -> nn.Sequential:
-    """A quarter of the channels, a 3-up-convolution, the new channels (LinkNet, fig. 2).
-
-    Each is followed by batch norm and ReLU. Maps ``(B, before, *spatial)`` to
-    ``(B, after, *(stride · spatial))``.
-    """
-    conv, up, norm = Conv[Conv.CONV, dims], Conv[Conv.CONVTRANS, dims], Norm[Norm.BATCH, dims]
-    inner = before // 4
-    widen = up(inner, inner, 3, stride, padding=1, output_padding=stride - 1, bias=bias)
-    return nn.Sequential(
-        *(conv(before, inner, 1, bias=bias), norm(inner), nn.ReLU()),
-        *(widen, norm(inner), nn.ReLU()),
-        *(conv(inner, after, 1, bias=bias), norm(after), nn.ReLU()),
-    )
 
 
 class LinkNet(SizedNetwork):
@@ -75,7 +62,7 @@ class LinkNet(SizedNetwork):
         self.decoder3 = decoder_block(spatial_dims, c3, c2)
         self.decoder2 = decoder_block(spatial_dims, c2, c1)
         self.decoder1 = decoder_block(spatial_dims, c1, stem, stride=1)
-        self.head = _linknet_head(spatial_dims, stem, out_channels)
+        self.head = linknet_head(spatial_dims, stem, out_channels)
         _init_all_but(self.encoder, self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,6 +89,8 @@ class DLinkNet(SizedNetwork):
         in_channels: channels of the image.
         out_channels: classes (with softmax) or labels (with sigmoid).
         encoder: ``"resnet34"``, ``"resnet50"`` or ``"resnet101"`` in the paper; or 18.
+        dilations: of the centre's convolutions; default: 1, 2, 4, 8 and, on a bottleneck encoder,
+            16. The paper's LinkNet baseline has none.
         width: channels of the encoder's stem.
         weights: file of ImageNet weights for the encoder, as torchvision publishes them.
 
@@ -116,19 +105,21 @@ class DLinkNet(SizedNetwork):
         out_channels: int = 1,
         encoder: str = "resnet34",
         *,
+        dilations: Sequence[int] | None = None,
         width: int = 64,
         weights: str | Path | None = None,
     ) -> None:
         super().__init__(Geometry.same(spatial_dims, period=PERIOD))
         self.encoder = ResNetEncoder(encoder, spatial_dims, in_channels, width, weights)
         _, c1, c2, c3, c4 = self.encoder.channels
-        dilations = (1, 2, 4, 8, 16) if RESNETS[encoder][0] == "bottleneck" else (1, 2, 4, 8)
+        if dilations is None:
+            dilations = (1, 2, 4, 8, 16) if RESNETS[encoder][0] == "bottleneck" else (1, 2, 4, 8)
         self.centre = DilatedCentre(spatial_dims, c4, dilations)
         self.decoder4 = decoder_block(spatial_dims, c4, c3, bias=True)
         self.decoder3 = decoder_block(spatial_dims, c3, c2, bias=True)
         self.decoder2 = decoder_block(spatial_dims, c2, c1, bias=True)
         self.decoder1 = decoder_block(spatial_dims, c1, c1, bias=True)
-        self.head = _dlinknet_head(spatial_dims, c1, width // 2, out_channels)
+        self.head = dlinknet_head(spatial_dims, c1, width // 2, out_channels)
         _init_all_but(self.encoder, self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -143,52 +134,8 @@ class DLinkNet(SizedNetwork):
         return logits
 
 
-class DilatedCentre(nn.Module):
-    """3-convolutions of growing dilation in a row; the input and every one's output are summed.
-
-    Dilations 1, 2, 4, 8 see 31 voxels per axis (D-LinkNet, section 2 and fig. 3).
-    """
-
-    def __init__(self, spatial_dims: int, channels: int, dilations: Sequence[int]) -> None:
-        super().__init__()
-        conv = Conv[Conv.CONV, spatial_dims]
-        self.steps = nn.ModuleList(
-            nn.Sequential(conv(channels, channels, 3, padding=d, dilation=d), nn.ReLU())
-            for d in dilations
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, channels, *spatial)`` to the same shape."""
-        total = x
-        for step in self.steps:
-            x = step(x)
-            total = total + x
-        return total
-
-
 def _init_all_but(encoder: nn.Module, network: nn.Module) -> None:
     """The encoder has its own initial weights, perhaps from a file."""
     for part in network.children():
         if part is not encoder:
             he_init(part)
-
-
-def _linknet_head(dims: int, before: int, out_channels: int) -> nn.Sequential:
-    """Two twofold up-convolutions with a convolution between them."""
-    conv, up, norm = Conv[Conv.CONV, dims], Conv[Conv.CONVTRANS, dims], Norm[Norm.BATCH, dims]
-    inner = before // 2
-    return nn.Sequential(
-        *(up(before, inner, 3, 2, padding=1, output_padding=1), norm(inner), nn.ReLU()),
-        *(conv(inner, inner, 3, padding=1), norm(inner), nn.ReLU()),
-        up(inner, out_channels, 2, 2),
-    )
-
-
-def _dlinknet_head(dims: int, before: int, inner: int, out_channels: int) -> nn.Sequential:
-    """One twofold up-convolution and two convolutions, without norms."""
-    conv, up = Conv[Conv.CONV, dims], Conv[Conv.CONVTRANS, dims]
-    return nn.Sequential(
-        *(up(before, inner, 4, 2, padding=1), nn.ReLU()),
-        *(conv(inner, inner, 3, padding=1), nn.ReLU()),
-        conv(inner, out_channels, 3, padding=1),
-    )

@@ -67,7 +67,8 @@ def decoder_node(
         width: channels of the map of a node.
         up_channels: channels that the up-convolution puts out.
         config: ``spatial_dims``, ``topology``, ``padding``, ``norm``, ``act``, ``bias``,
-            ``up_bias``, ``up_act`` and ``dropout`` as :class:`GridUNet` takes them.
+            ``up_bias``, ``up_act``, ``up_kernel_size`` and ``dropout`` as :class:`GridUNet` takes
+            them.
     """
     i, j = node
     dims, below = config["spatial_dims"], (i + 1, j - 1)
@@ -76,7 +77,13 @@ def decoder_node(
     return DecoderNode(
         [nodes.index((i, k)) for k in laterals],
         nodes.index(below),
-        up_conv(dims, width(*below), up_channels, bias=config["up_bias"]),
+        up_conv(
+            dims,
+            width(*below),
+            up_channels,
+            kernel_size=config["up_kernel_size"],
+            bias=config["up_bias"],
+        ),
         get_act_layer(config["up_act"]) if config["up_act"] else nn.Identity(),
         two_convs(dims, (before, out, out), **block_style(config)),
     )

@@ -72,7 +72,7 @@ class ResNetUNet(GridNetwork):
             "width": width,
         }
         style = config | {"padding": "same", "bias": False, "dropout": 0.0}
-        style |= {"up_bias": True, "up_act": None}
+        style |= {"up_bias": True, "up_act": None, "up_kernel_size": 2}
         backbone = ResNetEncoder(encoder, spatial_dims, in_channels, width, weights)
         stages = backbone.stages()
 

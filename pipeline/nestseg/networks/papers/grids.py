@@ -1,4 +1,4 @@
-"""The networks of the papers by name: the body of each builder is its paper's table.
+"""The U-Net grids of the papers by name.
 
 ``width`` is the number of channels at level 0; each further level has twice as many.
 """
@@ -9,13 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from nestseg.networks.fcn import FCN
-from nestseg.networks.fovea import Fovea
 from nestseg.networks.grid import GridUNet
-from nestseg.networks.resfcn import ResFCN
 from nestseg.networks.topology import check_choice
-from nestseg.networks.u2net import FULL, LITE, U2Net
-from nestseg.networks.window import WindowNet
 
 
 def doubling(width: int, levels: int) -> tuple[int, ...]:
@@ -171,6 +166,23 @@ def unetpp_2018(
     return _nested("unet++", spatial_dims, in_channels, out_channels, width, dropout=dropout)
 
 
+def unet_deepglobe_2018(in_channels: int = 3, out_channels: int = 1, *, width: int = 8) -> GridUNet:
+    """The U-Net of seven pools that D-LinkNet is compared with: 39,500,929 parameters.
+
+    From the authors' code (Zhou, Zhang, Wu 2018); the paper does not describe it.
+    """
+    return GridUNet(
+        spatial_dims=2,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        features=doubling(width, 8),
+        up_kernel_size=4,
+        up_bias=False,
+        up_act="relu",
+        head_kernel_size=3,
+    )
+
+
 def _nested(
     topology: str, spatial_dims: int, in_channels: int, out_channels: int, width: int, **more: Any
 ) -> GridUNet:
@@ -182,61 +194,3 @@ def _nested(
         topology=topology,
         **more,
     )
-
-
-# --- networks that are no U-Net grid ----------------------------------------------------------
-
-
-def resfcn_2016(in_channels: int = 1, out_channels: int = 1, dropout: float = 0.0) -> ResFCN:
-    """ResFCN (Drozdzal et al. 2016, table 1): 11,042,273 parameters, "11M"."""
-    return ResFCN(
-        spatial_dims=2,
-        in_channels=in_channels,
-        out_channels=out_channels,
-        features=32,
-        depths=(3, 8, 10, 3, 10, 8, 3),
-        main="bottleneck",
-        dropout=dropout,
-    )
-
-
-def ciresan_2012(
-    in_channels: int = 1, out_channels: int = 2, fovea: Fovea | None = None
-) -> WindowNet:
-    """Window net N4 (Cireşan et al. 2012, table 1): 95-voxel windows, 219,290 parameters."""
-    return WindowNet(
-        spatial_dims=2,
-        in_channels=in_channels,
-        out_channels=out_channels,
-        window=95,
-        convs=(4, 5, 4, 4),
-        features=48,
-        hidden=200,
-        act="tanh",
-        fovea=fovea,
-    )
-
-
-def fcn32s_2015(in_channels: int = 3, out_channels: int = 21, dropout: float = 0.5) -> FCN:
-    """FCN-32s (Long et al. 2015, section 4.1): 136,152,917 parameters, the kernels included."""
-    return FCN(in_channels, out_channels, stride=32, dropout=dropout)
-
-
-def fcn16s_2015(in_channels: int = 3, out_channels: int = 21, dropout: float = 0.5) -> FCN:
-    """FCN-16s (Long et al. 2015, section 4.2): 134,815,994 parameters, the kernels included."""
-    return FCN(in_channels, out_channels, stride=16, dropout=dropout)
-
-
-def fcn8s_2015(in_channels: int = 3, out_channels: int = 21, dropout: float = 0.5) -> FCN:
-    """FCN-8s (Long et al. 2015, section 4.2): 134,489,759 parameters, the kernels included."""
-    return FCN(in_channels, out_channels, stride=8, dropout=dropout)
-
-
-def u2net_2020(spatial_dims: int = 2, in_channels: int = 3, out_channels: int = 1) -> U2Net:
-    """U²-Net (Qin et al. 2020, table 1 and figure 5): 44,009,869 parameters, 176.3 MB."""
-    return U2Net(spatial_dims, in_channels, out_channels, stages=FULL)
-
-
-def u2net_lite_2020(spatial_dims: int = 2, in_channels: int = 3, out_channels: int = 1) -> U2Net:
-    """U²-Net† (Qin et al. 2020, table 1): 1,131,181 parameters, 4.7 MB."""
-    return U2Net(spatial_dims, in_channels, out_channels, stages=LITE)
