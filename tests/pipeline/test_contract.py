@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -147,3 +148,5 @@ def test_the_command_prints_a_table_with_every_network_and_its_parameters(
     assert [row.split("`")[1] for row in rows] == list(NETWORKS)
     assert "| `unet_2015` | Ronneberger et al. 2015 | 31,030,658 | 90,292,738 |" in rows
     assert "| `unet3d_2016` | Çiçek et al. 2016 | – | 19,069,955 |" in rows
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert "\n".join(rows) in readme, "run `python -m nestseg.networks` and put it into README.md"

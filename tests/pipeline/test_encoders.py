@@ -16,15 +16,16 @@ BLOCKS = {
     "resnet18": (2, 2, 2, 2),
     "resnet34": (3, 4, 6, 3),
     "resnet50": (3, 4, 6, 3),
+    "resnet152": (3, 8, 36, 3),
     "resnet101": (3, 4, 23, 3),
 }
-PUBLISHED = {"resnet18": 122, "resnet34": 218, "resnet50": 320, "resnet101": 626}
+PUBLISHED = {"resnet18": 122, "resnet34": 218, "resnet50": 320, "resnet101": 626, "resnet152": 932}
 """Tensors in a torchvision file, the classifier's two among them."""
 
 
 def torchvision_layout(name: str, width: int = 64) -> dict[str, tuple[int, ...]]:
     """Names and shapes in a torchvision file, from the architecture: He et al. 2016, table 1."""
-    bottleneck = name in ("resnet50", "resnet101")
+    bottleneck = name in ("resnet50", "resnet101", "resnet152")
     shapes: dict[str, tuple[int, ...]] = {}
 
     def norm(key: str, channels: int) -> None:
@@ -215,7 +216,7 @@ def test_two_channels_do_not_fit_weights_for_three(tmp_path: Path) -> None:
 
 
 def test_an_encoder_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="one of resnet18, resnet34, resnet50, resnet101, got 'vg"):
+    with pytest.raises(ValueError, match=r"one of resnet18, .*resnet152, got 'vg"):
         ResNetEncoder("vgg16")
 
 
