@@ -10,8 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nestseg.inferers import OverlapTileInferer
 from nestseg.networks import GridUNet
-from nestseg.networks.outputs import Activation, head_disagreement, mean_of_heads
+from nestseg.networks.outputs import (
+    AccurateMode,
+    Activation,
+    head_disagreement,
+    mean_of_heads,
+)
 
 ACTIVATIONS: list[Activation] = ["softmax", "sigmoid"]
 
@@ -149,3 +155,19 @@ def test_disagreement_of_one_head_or_of_one_softmax_channel_is_refused() -> None
         head_disagreement(heads(2, channels=1), "softmax")
     with pytest.raises(ValueError, match="no heads"):
         mean_of_heads([], "softmax")
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_accurate_mode_is_the_mean_of_the_heads_through_the_inferer(padding: str) -> None:
+    torch.manual_seed(0)
+    network = GridUNet(2, 1, 3, (2, 3, 4), "unet++", padding=padding).double()
+    accurate = AccurateMode(network).eval()
+    x = torch.randn(1, 1, 60, 52, dtype=torch.float64)
+    mean = torch.stack(
+        [OverlapTileInferer((100, 100))(x, network.pruned(k)).softmax(1) for k in (1, 2)]
+    ).mean(dim=0)
+    out = OverlapTileInferer((100, 100))(x, accurate)
+    torch.testing.assert_close(out.softmax(1), mean, rtol=1e-10, atol=1e-12)
+    heads_in_training = accurate.train()(x)
+    assert isinstance(heads_in_training, list)
+    assert len(heads_in_training) == 2

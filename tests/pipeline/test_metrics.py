@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
+from skimage.measure import shannon_entropy
+from skimage.metrics import adapted_rand_error, variation_of_information
 
 from nestseg.metrics import (
     SplitMerge,
@@ -301,3 +303,18 @@ def test_the_pixel_error_of_a_perfect_segmentation_is_0() -> None:
     assert pixel_error(BLOCK, BLOCK) == 0
     with pytest.raises(ValueError, match="for a truth of"):
         pixel_error(BLOCK, BLOCK[1:])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_scores_are_scikit_images_but_for_pairs_of_a_pixel_with_itself(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = ndimage.zoom(rng.integers(1, 9, (8, 8)), 8, order=0)
+    prediction = np.roll(truth, rng.integers(1, 5, 2), axis=(0, 1))
+    error, precision, recall = adapted_rand_error(truth, prediction)
+    ours = v_rand(prediction, truth)
+    assert ours.f_score == pytest.approx(1 - error, abs=0.005)
+    assert sorted([ours.split, ours.merge]) == pytest.approx(sorted([precision, recall]), abs=0.005)
+    over, under = variation_of_information(truth, prediction)  # H(S|T) and H(T|S), in bits
+    information = v_info(prediction, truth)
+    assert information.split == pytest.approx(1 - over / shannon_entropy(prediction))
+    assert information.merge == pytest.approx(1 - under / shannon_entropy(truth))

@@ -7,12 +7,38 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nestseg.networks.blocks import center_crop
+from nestseg.networks.nodes import GridNetwork
 
 Activation = Literal["softmax", "sigmoid"]
+
+
+class AccurateMode(nn.Module):
+    """A network in accurate mode: it answers with the mean of its heads, in eval mode.
+
+    In training it is the network it holds. Zhou et al. 2018, section 3.2; the network by itself is
+    the fast mode, which answers with its deepest head.
+
+    Args:
+        network: of several heads.
+        activation: what turns its logits into probabilities.
+    """
+
+    def __init__(self, network: GridNetwork, activation: Activation = "softmax") -> None:
+        super().__init__()
+        self.network = network
+        self.activation: Activation = activation
+        self.geometry = network.geometry
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Logits for ``x`` ``(B, in_channels, *spatial)``, as of the network."""
+        if self.training:
+            out: Tensor | list[Tensor] = self.network(x)
+            return out
+        return mean_of_heads(self.network.forward_heads(x), self.activation)
 
 
 def mean_of_heads(logits: Sequence[Tensor], activation: Activation) -> Tensor:
