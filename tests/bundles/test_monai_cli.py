@@ -87,3 +87,21 @@ def test_numeric_folder_names_are_folder_names(
     mask = read_nifti(tmp_path / "out" / "case_0_seg.nii.gz").array
     assert mask.dtype == np.uint8
     assert mask.max() < labels
+
+
+def test_the_committed_weights_reach_the_figures_of_the_model_card(
+    shared_data: Path, tmp_path: Path, configs: Path
+) -> None:
+    monai(
+        tmp_path,
+        f"['{configs / 'train.json'}','{configs / 'evaluate.json'}']",
+        bundle_root=configs.parent,
+        dataset_dir=shared_data / "volumes" / "hippocampus_msd04",
+        output_dir=tmp_path / "scores",
+    )
+    summary = (tmp_path / "scores" / "val_mean_dice_summary.csv").read_text().splitlines()
+    means = {line.split(",")[0]: float(line.split(",")[1]) for line in summary[1:]}
+    assert means["mean"] >= 0.86
+    card = (configs.parent / "docs" / "README.md").read_text()
+    for name, label in (("class0", "anterior"), ("class1", "posterior")):
+        assert f"| {label} | {means[name]:.3f} |" in card
