@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nestseg.networks import fcn8s_2015, fcn16s_2015, fcn32s_2015
 from nestseg.networks.fcn import FCN, BilinearUp
-from nestseg.networks.papers import fcn8s_2015, fcn16s_2015, fcn32s_2015
 
 from . import contract
 from .contract import Entry

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from nestseg.networks.papers import resfcn_2016
+from nestseg.networks import resfcn_2016
 from nestseg.networks.resfcn import BLOCKS, LONG_SKIPS, ResFCN, ResidualBlock, Style
 
 from . import contract

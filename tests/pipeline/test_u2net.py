@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nestseg.networks.papers import u2net_2020, u2net_lite_2020
+from nestseg.networks import u2net_2020, u2net_lite_2020
 from nestseg.networks.u2net import FULL, LITE, RSU, Stage, U2Net, resize_like
 
 from . import contract

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from nestseg.inferers.overlap_tile import OverlapTileInferer
+from nestseg.networks import ciresan_2012
 from nestseg.networks.fovea import Fovea
-from nestseg.networks.papers import ciresan_2012
 from nestseg.networks.window import WindowNet, window_sizes
 
 from . import contract

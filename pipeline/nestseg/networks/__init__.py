@@ -8,15 +8,7 @@ from nestseg.networks.fcn import FCN
 from nestseg.networks.fovea import Fovea
 from nestseg.networks.grid import GridUNet
 from nestseg.networks.linknet import DLinkNet, LinkNet
-from nestseg.networks.papers import (
-    ciresan_2012,
-    fcn8s_2015,
-    fcn16s_2015,
-    fcn32s_2015,
-    linknet_deepglobe_2018,
-    resfcn_2016,
-    u2net_2020,
-    u2net_lite_2020,
+from nestseg.networks.papers.grids import (
     unet3d_2016,
     unet_2015,
     unet_deepglobe_2018,
@@ -27,13 +19,23 @@ from nestseg.networks.papers import (
     unetpp_2018,
     wide_unet_2018,
 )
+from nestseg.networks.papers.others import (
+    ciresan_2012,
+    fcn8s_2015,
+    fcn16s_2015,
+    fcn32s_2015,
+    linknet_deepglobe_2018,
+    resfcn_2016,
+    u2net_2020,
+    u2net_lite_2020,
+)
 from nestseg.networks.resfcn import ResFCN
 from nestseg.networks.resnet_grid import ResNetUNet
 from nestseg.networks.topology import TOPOLOGIES
 from nestseg.networks.u2net import U2Net
 from nestseg.networks.window import WindowNet
 
-NETWORKS = {
+_OF_THEIR_OWN = {
     "ciresan_2012": NamedNetwork("Cireşan et al. 2012", ciresan_2012, (2,)),
     "dlinknet101_2018": NamedNetwork(
         "Zhou, Zhang & Wu 2018", partial(DLinkNet, encoder="resnet101")
@@ -60,55 +62,29 @@ NETWORKS = {
     ),
     "unet_deepglobe_2018": NamedNetwork("Zhou, Zhang & Wu 2018", unet_deepglobe_2018, (2,)),
     "unet_e_2020": NamedNetwork("Zhou et al. 2020", unet_e_2020),
-    "unet_e_resnet101": NamedNetwork(
-        "He et al. 2016", partial(ResNetUNet, encoder="resnet101", topology="unet_e")
-    ),
-    "unet_e_resnet18": NamedNetwork(
-        "He et al. 2016", partial(ResNetUNet, encoder="resnet18", topology="unet_e")
-    ),
-    "unet_e_resnet34": NamedNetwork(
-        "He et al. 2016", partial(ResNetUNet, encoder="resnet34", topology="unet_e")
-    ),
-    "unet_e_resnet50": NamedNetwork(
-        "He et al. 2016", partial(ResNetUNet, encoder="resnet50", topology="unet_e")
-    ),
     "unet_keras": NamedNetwork("Ronneberger et al. 2015", unet_keras),
     "unet_l1": NamedNetwork("Zhou et al. 2018", partial(unet_l, 1)),
     "unet_l2": NamedNetwork("Zhou et al. 2018", partial(unet_l, 2)),
     "unet_l3": NamedNetwork("Zhou et al. 2018", partial(unet_l, 3)),
     "unet_l4": NamedNetwork("Zhou et al. 2018", partial(unet_l, 4)),
     "unet_plus_2020": NamedNetwork("Zhou et al. 2020", unet_plus_2020),
-    "unet_plus_resnet101": NamedNetwork(
-        "He et al. 2016", partial(ResNetUNet, encoder="resnet101", topology="unet+")
-    ),
-    "unet_plus_resnet18": NamedNetwork(
-        "He et al. 2016", partial(ResNetUNet, encoder="resnet18", topology="unet+")
-    ),
-    "unet_plus_resnet34": NamedNetwork(
-        "He et al. 2016", partial(ResNetUNet, encoder="resnet34", topology="unet+")
-    ),
-    "unet_plus_resnet50": NamedNetwork(
-        "He et al. 2016", partial(ResNetUNet, encoder="resnet50", topology="unet+")
-    ),
-    "unet_resnet101": NamedNetwork("He et al. 2016", partial(ResNetUNet, encoder="resnet101")),
-    "unet_resnet18": NamedNetwork("He et al. 2016", partial(ResNetUNet, encoder="resnet18")),
-    "unet_resnet34": NamedNetwork("He et al. 2016", partial(ResNetUNet, encoder="resnet34")),
-    "unet_resnet50": NamedNetwork("He et al. 2016", partial(ResNetUNet, encoder="resnet50")),
     "unetpp_2018": NamedNetwork("Zhou et al. 2018", unetpp_2018),
-    "unetpp_resnet101": NamedNetwork(
-        "He et al. 2016", partial(ResNetUNet, encoder="resnet101", topology="unet++")
-    ),
-    "unetpp_resnet18": NamedNetwork(
-        "He et al. 2016", partial(ResNetUNet, encoder="resnet18", topology="unet++")
-    ),
-    "unetpp_resnet34": NamedNetwork(
-        "He et al. 2016", partial(ResNetUNet, encoder="resnet34", topology="unet++")
-    ),
-    "unetpp_resnet50": NamedNetwork(
-        "He et al. 2016", partial(ResNetUNet, encoder="resnet50", topology="unet++")
-    ),
     "wide_unet_2018": NamedNetwork("Zhou et al. 2018", wide_unet_2018),
 }
+_ON_RESNETS = {
+    f"{name}_{encoder}": NamedNetwork(
+        "He et al. 2016", partial(ResNetUNet, encoder=encoder, topology=topology)
+    )
+    for name, topology in (
+        ("unet", "unet"),
+        ("unet_e", "unet_e"),
+        ("unet_plus", "unet+"),
+        ("unetpp", "unet++"),
+    )
+    for encoder in ("resnet18", "resnet34", "resnet50", "resnet101")
+}
+
+NETWORKS = dict(sorted((_OF_THEIR_OWN | _ON_RESNETS).items()))
 """Every network of the family by name, sorted."""
 
 __all__ = [

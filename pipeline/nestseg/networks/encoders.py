@@ -6,15 +6,13 @@ shortcut type A, which cuts the gradient of the shortcut and knows no torchvisio
 
 # No `from __future__ import annotations`: torch.jit.script reads the annotations of modules.
 from collections import OrderedDict
-from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 
-import torch
 from monai.networks.nets import ResNet
 from torch import Tensor, nn
 
 from nestseg.networks.topology import check_choice
+from nestseg.networks.weights import read_state_dict
 
 RESNETS: dict[str, tuple[str, list[int]]] = {
     "resnet18": ("basic", [2, 2, 2, 2]),
@@ -109,7 +107,9 @@ def load_torchvision(encoder: ResNetEncoder, path: Path) -> None:
         ValueError: the file is missing, unreadable, or of another network; one line that names it.
     """
     wanted = encoder.state_dict()
-    found = {key: value for key, value in _read(path).items() if not key.startswith("fc.")}
+    found = {
+        key: value for key, value in read_state_dict(path).items() if not key.startswith("fc.")
+    }
     fitted = {
         key: _fit(value, wanted[key]) if key in wanted else value for key, value in found.items()
     }
@@ -122,17 +122,6 @@ def load_torchvision(encoder: ResNetEncoder, path: Path) -> None:
             f"{len(odd)} are unknown or of another shape, the first {(odd or missing)[0]}"
         )
     encoder.load_state_dict(fitted, strict=True)
-
-
-def _read(path: Path) -> Mapping[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: cannot be read as weights: {reason}") from error
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(f"{path}: holds no state dict, which maps names to tensors")
-    return content
 
 
 def _fit(weight: Tensor, wanted: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from nestseg.networks.blocks import he_init
 from nestseg.networks.sized import SizedNetwork
+from nestseg.networks.weights import read_state_dict
 from nestseg_prep.geometry import Geometry
 
 CONVS = (2, 2, 3, 3, 3)  # of the five blocks of VGG16
@@ -159,10 +160,11 @@ class FCN(SizedNetwork):
         grey image as the original does. Inputs must be normalised as for that classifier.
 
         Raises:
-            ValueError: it is no VGG16, or there are neither one nor three input channels.
+            ValueError: the file cannot be read, it is no VGG16, or there are neither one nor three
+                input channels.
             RuntimeError: the widths of the blocks differ.
         """
-        vgg = torch.load(path, map_location="cpu", weights_only=True)
+        vgg = read_state_dict(Path(path))
         places = [
             k.split(".")[1] for k in vgg if k.startswith("features.") and k.endswith("weight")
         ]
