@@ -166,6 +166,7 @@ def test_a_truncated_nifti_alone_is_refused_or_failed_with_its_name(tmp_path: Pa
     folder.mkdir()
     truncated_nifti(folder)
     done = nestseg("segment", folder, "--bundle", BUNDLE, "--out", tmp_path / "out")
+    assert_one_line(done, "cut.nii.gz", "copy it again")
     assert done.returncode == 1
     assert "cut" in done.stdout
     assert "failed" in done.stdout

@@ -13,6 +13,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.transforms import Compose, SaveImaged
 
+from nestseg_prep.affine import corner_distance
 from nestseg_prep.errors import InputError
 from nestseg_prep.selection import Selection
 from nestseg_prep.volume import Volume
@@ -62,9 +63,10 @@ class LoadedBundle:
         data["pred"] = logits[0]
         mask = self._postprocessing(data)["pred"]
         array = np.asarray(mask[0].cpu(), dtype=np.uint8)
-        shift = np.abs(np.asarray(mask.affine, dtype=np.float64) - volume.affine)
-        extent = np.array([*volume.shape, 1])
-        if array.shape != volume.shape or (shift @ extent).max() > _SAME_PLACE_MM:
+        if (
+            array.shape != volume.shape
+            or corner_distance(mask.affine, volume.affine, volume.shape) > _SAME_PLACE_MM
+        ):
             raise RuntimeError(
                 f"the mask came back on a grid of {array.shape}, the image has {volume.shape}"
             )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from rich.markup import escape
+
 from nestseg.cli import tables
 from nestseg_prep.dicom.references import ScanResult, SeriesRef
 from nestseg_prep.dicom.scan import scan
@@ -35,7 +37,7 @@ def run(folder: Path, *, as_json: bool, show_phi: bool) -> None:
             tables.modality(ref),
             *tables.geometry(ref),
             verdict(ref),
-            *([str(ref.files[0])] if show_phi else []),
+            *([escape(str(ref.files[0]))] if show_phi else []),
         )
     tables.console.print(rows)
     if found.others:

@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
 from nestseg.bundle import locate
 from nestseg.cli import tables
 from nestseg.cli.scan import scan_with_progress
@@ -57,6 +59,10 @@ def run(paths: list[Path], bundle_name: str, out: Path) -> int:
     _report(results, skipped, list(bundle.labels.values()))
     if found.others:
         tables.console.print(f"Files that are no series: {tables.counted(found.others)}")
+    for result in results:
+        if not result.done:
+            line = f"nestseg: {result.case.name}: {result.error}"
+            tables.stderr.print(line, soft_wrap=True, markup=False, highlight=False)
     done = sum(result.done for result in results)
     tables.console.print(
         f"{done} of {len(results)} cases done; masks and previews in {out}, record in {path}"
@@ -75,7 +81,7 @@ def _report(results: list[Result], skipped: list[Skipped], labels: list[str]) ->
             tables.by(result.case.ref.shape),
             *sizes,
             f"{result.seconds:.1f}",
-            "[green]done[/]" if result.done else f"[red]failed[/]: {result.error}",
+            "[green]done[/]" if result.done else f"[red]failed[/]: {escape(result.error)}",
         )
     tables.console.print(rows)
     if skipped:

@@ -31,7 +31,7 @@ def table(title: str, *columns: str) -> Table:
 
 
 def progress() -> Progress:
-    """A progress bar on stderr; plain on a terminal only."""
+    """A progress bar on stderr, on a terminal only."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -39,6 +39,7 @@ def progress() -> Progress:
         TimeElapsedColumn(),
         console=stderr,
         transient=True,
+        disable=not stderr.is_terminal,
     )
 
 
