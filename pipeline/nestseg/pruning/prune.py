@@ -66,11 +66,11 @@ def prune(
             or ``out`` is taken. Nothing is left behind then.
     """
     tell = progress or Progress()
+    _check_free(out)
     network = candidates.prunable_network(bundle)
     full = loaded.load(bundle)
     listed = cases(data, "val")
     read_truth = validation.truth_reader(bundle)
-    _check_free(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.partial-") as scratch:
         folders = {level: Path(scratch) / f"{bundle.name}_l{level}" for level in network.levels}

@@ -37,7 +37,7 @@ class Failure:
     """A validation case that could not be scored.
 
     Attributes:
-        case: name of its image file, or its number where the image is a folder.
+        case: name of its image file, or its place in the list, from 0, where the image is DICOM.
         error: why, in one line.
     """
 

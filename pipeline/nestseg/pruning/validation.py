@@ -22,6 +22,7 @@ Case = Mapping[str, str]
 """``{"image": path, "label": path}``."""
 
 _SAME_PLACE_MM = 1e-3
+_NAMED = (".nii", ".nii.gz", ".png")
 
 
 @dataclass
@@ -110,5 +111,5 @@ def _check_same_grid(image: Volume, truth: Volume) -> None:
 
 
 def _name(image: Path, number: int) -> str:
-    """A file keeps the name that its owner gave it; a folder may be named after a patient."""
-    return image.name if image.is_file() else f"case {number}"
+    """A NIfTI file or a picture keeps its name; that of DICOM may be the patient's."""
+    return image.name if image.name.lower().endswith(_NAMED) else f"case {number}"
