@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -94,7 +96,7 @@ def prune(
             source=record.Source(full.name, full.version, full.weights_sha256),
             weights_sha256=pruned[chosen.level].weights_sha256,
             scoring=record.Scoring(
-                _digest(data), len(listed), tuple(scored.failed), SURFACE_TOLERANCE_MM
+                _digest(data, listed), len(listed), tuple(scored.failed), SURFACE_TOLERANCE_MM
             ),
             timing=record.Timing(
                 len(timed), rounds, costs[chosen.level].memory, cost.machine(str(full.device))
@@ -157,6 +159,10 @@ def _why_none(scored: validation.Scored) -> str:
     return f"no validation case can be scored ({first.case}: {first.error})"
 
 
-def _digest(data: Path) -> str:
-    listing = data / "index.json" if data.is_dir() else data
-    return hashlib.sha256(listing.read_bytes()).hexdigest()
+def _digest(data: Path, listed: Sequence[validation.Case]) -> str:
+    """Of which cases were listed, in which order, wherever the data set lies."""
+    root = data if data.is_dir() else data.parent
+    names = [
+        {key: os.path.relpath(case[key], root) for key in ("image", "label")} for case in listed
+    ]
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()

@@ -50,7 +50,7 @@ class Scoring:
     """What the levels were scored on.
 
     Attributes:
-        datalist_sha256: of the file that lists the cases.
+        datalist_sha256: of the paths of the validation cases, relative to the data set.
         cases: number of validation cases listed.
         failed: those that could not be scored, at any level; no level counts them.
         surface_tolerance_mm: of the surface Dice.
