@@ -25,6 +25,7 @@ from nestseg.networks import GridUNet
 from nestseg.pruning import candidates, cost, record, scores, validation
 from nestseg.pruning.choice import Rule
 from nestseg.pruning.prune import prune
+from nestseg_prep.cohort import cases
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import write_nifti
 from nestseg_prep.volume import Volume
@@ -318,11 +319,11 @@ def test_a_truth_with_other_labels_is_refused() -> None:
 def test_one_bad_case_is_named_and_counts_at_no_level(data: Path, levels: dict[int, Path]) -> None:
     bundles = {level: loaded.load(levels[level]) for level in (1, 2)}
     names = ("good_0.nii.gz", "bad.nii.gz", "gone.nii.gz")
-    cases = [{key: str(data / f"{key}s" / name) for key in ("image", "label")} for name in names]
+    listed = [{key: str(data / f"{key}s" / name) for key in ("image", "label")} for name in names]
     truth = validation.truth_reader(locate.find(BUNDLE))
-    scored = validation.score_levels(bundles, cases, truth, 1.0)
+    scored = validation.score_levels(bundles, listed, truth, 1.0)
     assert [len(found) for found in scored.levels.values()] == [1, 1]
-    assert scored.voxels == {cases[0]["image"]: 24 * 32 * 24}
+    assert scored.voxels == {listed[0]["image"]: 24 * 32 * 24}
     bad, gone = scored.failed
     assert bad == record.Failure(
         "bad.nii.gz", "the label map does not lie on the voxels of its image"
@@ -463,6 +464,22 @@ def test_nothing_but_the_bundle_was_written(pruned: Path) -> None:
     source = {path.relative_to(locate.find(BUNDLE)) for path in locate.find(BUNDLE).rglob("*")}
     made = {path.relative_to(pruned) for path in pruned.rglob("*")}
     assert made - source == {Path(record.FILE_NAME), Path("docs/pruning.png")}
+
+
+@pytest.mark.slow
+def test_heads_with_the_padding_of_the_full_network_score_as_the_page_says(
+    shared_data: Path,
+) -> None:
+    full = loaded.load(locate.find(BUNDLE))
+    levels = full._network.levels
+    bundles = {k: replace(full, _network=Head(full._network, k).eval()) for k in levels}
+    listed = cases(shared_data / "volumes" / "hippocampus_msd04", "val")
+    truth = validation.truth_reader(locate.find(BUNDLE))
+    found = validation.score_levels(bundles, listed, truth, 1.0).levels
+    dice = [scores.mean([case.dice for case in found[level]]) for level in levels]
+    page = (Path(__file__).parents[2] / "docs" / "pruning.md").read_text()
+    assert f"head 1 of the full network has a mean Dice of {dice[0]:.4f}" in page
+    assert f"for level 2 these are {dice[1]:.4f}" in page
 
 
 @pytest.mark.slow
