@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from nestseg.bundle import loaded, locate
+from nestseg.pruning import candidates, card
+from nestseg.pruning.choice import Choice, Level, Rule
+from nestseg.pruning.record import Record, Scoring, Source, Timing
 from nestseg_prep.nifti import write_nifti
 from nestseg_prep.volume import Volume
 
@@ -46,3 +50,29 @@ def data_set(tmp_path: Path) -> Path:
 def image_folder(data_set: Path) -> Path:
     """NIfTI images alone."""
     return data_set / "images"
+
+
+@pytest.fixture(scope="session")
+def pruned_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The hippocampus at level 2, with a card; its figures are invented, all else is real."""
+    source = locate.find("hippocampus_unetpp")
+    folder = tmp_path_factory.mktemp("pruned") / "hippocampus_small"
+    candidates.write_level(source, candidates.prunable_network(source), 2, folder)
+    full, small = loaded.load(source), loaded.load(folder)
+    levels = tuple(
+        Level(level, 1000 * level, 4000 * level, 0.8, {}, 0.9, 1.0, 0, 10.0, 50.0)
+        for level in (1, 2, 3)
+    )
+    record = Record(
+        source=Source(source.name, full.version, full.weights_sha256),
+        weights_sha256=small.weights_sha256,
+        scoring=Scoring("00" * 32, 1, (), 1.0),
+        timing=Timing(1, 1, "peak", {"processor": "any", "device": "cpu", "threads": 1}),
+        levels=levels,
+        rule=Rule(0.01),
+        chosen=Choice(2, "for the test"),
+        nestseg="0.1.0",
+        finished="2026-01-01T00:00:00+00:00",
+    )
+    card.write_card(folder, folder.name, record)
+    return folder

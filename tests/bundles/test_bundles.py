@@ -11,9 +11,19 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_n
 from nestseg.bundle import locate, recipe
 
 BUNDLES = recipe.recipes(locate.home())
+PRUNED = Path("one_that_was_pruned")
 SIXTEEN_MB = 16 * 2**20
 
-each_bundle = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+each_bundle = pytest.mark.parametrize(
+    "bundle", [*BUNDLES, PRUNED], ids=lambda path: path.name, indirect=True
+)
+
+
+@pytest.fixture
+def bundle(request: pytest.FixtureRequest, pruned_bundle: Path) -> Path:
+    """A committed bundle, or one that `nestseg prune` would write."""
+    path: Path = request.param
+    return pruned_bundle if path == PRUNED else path
 
 
 def config(bundle: Path, name: str) -> Path:

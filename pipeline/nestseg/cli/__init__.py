@@ -75,6 +75,29 @@ def segment(
     raise typer.Exit(run(paths, bundle, out))
 
 
+@app.command()
+def prune(
+    bundle: Annotated[str, typer.Argument(help="Name of a bundle of nestseg, or a bundle folder.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="Data set with index.json, or a list of its cases.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the pruned bundle; new.")],
+    *,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(help="Dice that may be lost. Default: 0.01, or as little as budgets allow."),
+    ] = None,
+    budget_ms: Annotated[float | None, typer.Option(help="Time of a case on this machine.")] = None,
+    budget_mb: Annotated[float | None, typer.Option(help="Peak memory, in MB.")] = None,
+) -> None:
+    """Keep as many levels of a UNet++ as the validation cases need; write it as a bundle."""
+    from nestseg.cli.prune import run
+
+    if tolerance is None and budget_ms is None and budget_mb is None:
+        tolerance = 0.01
+    raise typer.Exit(run(bundle, data, out, tolerance, budget_ms, budget_mb))
+
+
 def main() -> None:
     """Entry point. Bad input ends in one line on stderr and exit code 2."""
     from nestseg_prep.errors import InputError

@@ -106,6 +106,9 @@ class GridNetwork(SizedNetwork):
         columns: of the heads, in rising order.
         node: builds X^{i,j}, given its place and the list of all nodes.
         head: builds one head.
+
+    Attributes:
+        levels: columns of the heads, in rising order: what :meth:`pruned` takes.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class GridNetwork(SizedNetwork):
     ) -> None:
         super().__init__(geometry)
         self.config = config
+        self.levels = columns
         nodes = needed_nodes(config["topology"], columns)
         self.nodes = nn.ModuleDict({node_name(n): node(n, nodes) for n in nodes})
         self.head_nodes = [nodes.index((0, j)) for j in reversed(columns)]
