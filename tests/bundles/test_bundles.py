@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def config(bundle: Path, name: str) -> Path:
 
 def test_there_are_bundles() -> None:
     assert [bundle.name for bundle in BUNDLES] == locate.names()
-    assert len(BUNDLES) >= 1
+    assert len(BUNDLES) == 17
 
 
 @each_bundle
@@ -86,8 +87,9 @@ def test_its_network_takes_and_gives_what_its_metadata_say(bundle: Path, n: int)
 
 @each_bundle
 def test_it_exposes_every_property_that_monai_label_and_the_zoo_ask_for(
-    bundle: Path, tmp_path: Path, image_folder: Path, data_set: Path
+    bundle: Path, tmp_path: Path, fitting_data: Callable[[Path], tuple[Path, Path]]
 ) -> None:
+    data_set, image_folder = fitting_data(bundle)
     train = config(bundle, "train.json")
     workflows = {
         "train": ("train", str(train), data_set),
