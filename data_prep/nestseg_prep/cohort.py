@@ -10,16 +10,20 @@ from nestseg_prep.errors import InputError
 from nestseg_prep.selection import Selection
 
 SPLITS = ("train", "val", "test")
+_DECATHLON = {"train": "training", "val": "validation", "test": "test"}
 
 
 def cases(dataset_dir: str | Path, split: str) -> list[dict[str, str]]:
-    """The cases of one split of a data set laid out as ``images/``, ``labels/`` and ``index.json``.
+    """The cases of one split of a data set: of its folder, or of a datalist.
 
-    ``index.json`` holds ``{"split": {"train": [file names], "val": […], "test": […]}}``; an image
+    A datalist is a JSON file ``{"train": [{"image": path, "label": path}, …], "val": […], "test":
+    […]}``, also with the Decathlon's keys ``training`` and ``validation``; its relative paths start
+    at its own folder. A folder is laid out as ``images/``, ``labels/`` and ``index.json``, which
+    holds ``{"split": {"train": [file names], "val": […], "test": […]}}``; an image
     and its label share their file name.
 
     Args:
-        dataset_dir: the folder of the data set.
+        dataset_dir: the folder of the data set, or a datalist.
         split: ``"train"``, ``"val"`` or ``"test"``.
 
     Returns:
@@ -29,6 +33,8 @@ def cases(dataset_dir: str | Path, split: str) -> list[dict[str, str]]:
         InputError: the index is missing or unreadable, or names a file that is not there.
     """
     root = Path(str(dataset_dir))
+    if root.is_file():
+        return _listed(root, split)
     index = root / "index.json"
     try:
         names = json.loads(index.read_text())["split"][split]
@@ -37,6 +43,24 @@ def cases(dataset_dir: str | Path, split: str) -> list[dict[str, str]]:
             f"{index}: no list of cases under split/{split}; write one file name a case"
         ) from error
     found = [{"image": root / "images" / n, "label": root / "labels" / n} for n in names]
+    return _existing(found, index)
+
+
+def _listed(datalist: Path, split: str) -> list[dict[str, str]]:
+    try:
+        lists = json.loads(datalist.read_text())
+        items = lists[split if split in lists else _DECATHLON[split]]
+        found = [
+            {key: datalist.parent / str(item[key]) for key in ("image", "label")} for item in items
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{datalist}: no list of image and label under {split}; write one"
+        ) from error
+    return _existing(found, datalist)
+
+
+def _existing(found: list[dict[str, Path]], index: Path) -> list[dict[str, str]]:
     for case in found:
         for path in case.values():
             if not path.is_file():

@@ -22,10 +22,10 @@ _BYTES: Final = 2  # of an activation in bfloat16
 _INDEX: Final = 8 // _BYTES  # of a pooling's index, in activations
 _OF_PARAMETER: Final = 20  # weight, gradient and AdamW's two moments in float32, and scratch
 _OF_LOGIT: Final = 16  # softmax, one-hot and log-softmax in float32, per head
-# glibc hands blocks of up to 32 MiB back to its heap, not to the system: about six of the widest
-# maps stay behind as holes. Larger blocks leave none.
+# glibc hands blocks of up to 32 MiB back to its heap, not to the system: about eight of the
+# widest maps stay behind as holes. Larger blocks leave none.
 _HELD_BLOCK: Final = 32 * 2**20
-_SCRATCH, _HOLES = 4, 6
+_SCRATCH, _HOLES = 4, 8
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,7 @@ def training_bytes(network: Network, patch: Sequence[int], batch: int) -> int:
         batch: patches per step.
     """
     voxels = batch * math.prod(patch)
-    maps = len(network.nodes()) and max(
-        network.inputs(node) for node in network.nodes() if node[0] == 0
-    )
+    maps = max(network.inputs(node) for node in network.nodes() if node[0] == 0)
     widest = maps * voxels * _BYTES
     scratch = _SCRATCH * widest + _HOLES * min(widest, maps // network.features[0] * _HELD_BLOCK)
     kept = activations(network) * voxels * _BYTES

@@ -111,10 +111,10 @@ def make_plan(fingerprint: Fingerprint, classes: int, training_cases: int, budge
     spacing, shape = _reorder(spacing, order), _reorder(planned, order)
     dims = 2 if flat else 3
     for patch, network in candidates(shape[:dims], spacing[:dims], classes):
-        if training_bytes(network, patch, _least_batch(dims)) <= budget:
+        if training_bytes(network, patch, least_batch(dims)) <= budget:
             break
     else:
-        least = training_bytes(network, patch, _least_batch(dims))
+        least = training_bytes(network, patch, least_batch(dims))
         raise InputError(
             f"{budget / _GB:.3g} GB are too little: the smallest network for this data set takes "
             f"{math.ceil(least / _GB * 10) / 10:.1f} GB; give more --memory"
@@ -232,13 +232,13 @@ def _network(topology: str, pools: tuple[Size, ...], classes: int) -> Network:
     return Network(topology, pools, features, classes)
 
 
-def _least_batch(dims: int) -> int:
+def least_batch(dims: int) -> int:
     """Batch Dice wants two patches at least; slices vary more than volumes."""
     return 2 if dims == 3 else 4
 
 
 def _batch(network: Network, patch: Size, voxels: int, budget: int) -> int:
-    least = _least_batch(len(patch))
+    least = least_batch(len(patch))
     most = min(MAX_BATCH[len(patch)], int(BATCH_SHARE * voxels / math.prod(patch)))
     fits = [
         batch

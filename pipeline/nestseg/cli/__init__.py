@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from nestseg.cli import bundle as bundle_commands
+
 app = typer.Typer(
     no_args_is_help=True,
     invoke_without_command=True,
@@ -73,6 +75,9 @@ def segment(
     from nestseg.cli.segment import run
 
     raise typer.Exit(run(paths, bundle, out))
+
+
+app.add_typer(bundle_commands.app, name="bundle")
 
 
 def main() -> None:
