@@ -65,8 +65,12 @@ def training(plan: Plan, facts: Fingerprint, labels: dict[int, str], cases: int)
             Choice("upsample_mode", "bilinear", "Two axes."),
             Choice(
                 "+crop",
-                [{"_target_": "SqueezeDimd", "keys": ["image", "label"], "dim": -1}],
-                "A patch of one slice becomes an image.",
+                [
+                    {"_target_": "EnsureTyped", "keys": "@keys", "track_meta": False},
+                    {"_target_": "SqueezeDimd", "keys": "@keys", "dim": -1},
+                ],
+                "A patch of one slice becomes an image, without an affine: that of a volume does "
+                "not fit it.",
             ),
         ]
     if plan.cached < cases:
