@@ -187,7 +187,7 @@ def read_case(case: LabelledCase, labels: Iterable[int] | None = None) -> CaseFa
     image, label = volumes
     _check_grids(image, label, case)
     voxels = _count(label, case, None if labels is None else frozenset(labels))
-    order = ["RL AP SI".split().index(_axis(code)) for code in affines.axis_codes(image.affine)]
+    order = [["RL", "AP", "SI"].index(_axis(code)) for code in affines.axis_codes(image.affine)]
     spacing = affines.spacing(image.affine)
     values = image.array.ravel(order="F")
     inside = np.flatnonzero(label.array.ravel(order="F"))

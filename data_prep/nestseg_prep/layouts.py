@@ -221,7 +221,9 @@ def _mapping(item: Any) -> dict[str, Any]:
     """A mapping as it is; the text or list that some data sets have instead, numbered."""
     if isinstance(item, dict):
         return dict(item)
-    return {str(number): name for number, name in enumerate([item] if isinstance(item, str) else item)}
+    return {
+        str(number): name for number, name in enumerate([item] if isinstance(item, str) else item)
+    }
 
 
 def _read_json(path: Path) -> dict[str, Any]:

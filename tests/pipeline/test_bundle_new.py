@@ -22,7 +22,7 @@ from nestseg.bundle.new import new
 from nestseg_prep import cohort
 from nestseg_prep.errors import InputError
 
-from .. import data_sets
+from .. import data_sets  # noqa: TID252  tests are no package
 
 GB = 10**9
 CUBES = [(20, 24, 20)] * 6

@@ -155,7 +155,7 @@ def test_too_little_memory_for_unetpp_makes_a_unet_and_still_less_is_refused() -
         except InputError as error:
             assert "give more --memory" in str(error)  # noqa: PT017  the loop looks at every budget
     assert {"unet", "unet++"} == set(topologies.values())
-    assert list(topologies.values()) == sorted(topologies.values(), key="unet unet++".split().index)
+    assert list(topologies.values()) == sorted(topologies.values(), key=["unet", "unet++"].index)
 
 
 @pytest.mark.parametrize("topology", ["unet", "unet++"])
@@ -168,7 +168,9 @@ def test_the_formula_counts_what_autograd_keeps(
     net = GridUNet(
         3, 1, 2, features, topology, pools=pools, norm="instance", act="leakyrelu", bias=False
     )
-    assert parameters(described) == pytest.approx(sum(p.numel() for p in net.parameters()), rel=0.01)
+    assert parameters(described) == pytest.approx(
+        sum(p.numel() for p in net.parameters()), rel=0.01
+    )
     kept: dict[int, int] = {}
     weights = {p.untyped_storage().data_ptr() for p in net.parameters()}
 

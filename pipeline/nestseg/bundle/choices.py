@@ -40,7 +40,11 @@ def training(plan: Plan, facts: Fingerprint, labels: dict[int, str], cases: int)
     """What training has for itself; ``cases`` are those to train on."""
     heads = len(plan.network.heads)
     choices = [
-        Choice("dataset_dir", "$str(@bundle_root) + '/datalist.json'", "The split, with the path of each file."),
+        Choice(
+            "dataset_dir",
+            "$str(@bundle_root) + '/datalist.json'",
+            "The split, with the path of each file.",
+        ),
         Choice("train_size", [*plan.patch, *[1] * (3 - plan.dims)], _why_patch(plan)),
         Choice("batch_size", plan.batch, _why_batch(plan, cases)),
         Choice(
@@ -53,7 +57,7 @@ def training(plan: Plan, facts: Fingerprint, labels: dict[int, str], cases: int)
         Choice(
             "deep_supervision_weights",
             [1.0] * heads,
-            f"{heads} {'heads' if heads > 1 else 'head'} of equal weight, as in the paper of UNet++.",
+            f"Heads: {heads}, of equal weight, as in the paper of UNet++.",
         ),
         Choice("class_ratios", *_class_ratios(facts, labels)),
         Choice("rotate_range", *_rotation(plan)),
@@ -292,7 +296,10 @@ def _flips(plan: Plan, labels: dict[int, str]) -> list[Choice]:
     if "R" not in in_plane:
         return [Choice("flip_prob", 0.0, "The slices have no left and right: never mirror.")]
     why = "Left and right may be exchanged: no label names a side."
-    return [Choice("flip_prob", 0.5, why), Choice("flip_axis", axis, "The axis from left to right.")]
+    return [
+        Choice("flip_prob", 0.5, why),
+        Choice("flip_axis", axis, "The axis from left to right."),
+    ]
 
 
 def _voxels(plan: Plan) -> int:

@@ -194,7 +194,7 @@ def _labels(data: DataSet, facts: Fingerprint) -> dict[int, str]:
             f"{data.source}: labels {', '.join(map(str, found))} occur; they must run 0, 1, 2, … "
             "without a gap: renumber them"
         )
-    names = data.labels or {0: "background"} | {value: "" for value in found[1:]}
+    names = data.labels or {0: "background"} | dict.fromkeys(found[1:], "")
     return {value: _name(name, f"label {value}") for value, name in names.items()}
 
 
@@ -238,8 +238,10 @@ def _lines(items: Sequence[Choice], anchor: str = "") -> list[str]:
     for choice in items:
         mark = f"{anchor}{_anchor(choice.key)} " if anchor else ""
         lines += _comment(choice.why, "    ")
-        lines.append(f"    {json.dumps(choice.key) if choice.key[0] == '+' else choice.key}: "
-                     f"{mark}{_flow(choice.value)}")
+        lines.append(
+            f"    {json.dumps(choice.key) if choice.key[0] == '+' else choice.key}: "
+            f"{mark}{_flow(choice.value)}"
+        )
     return lines
 
 
@@ -258,7 +260,7 @@ def _anchor(key: str) -> str:
 
 
 def _flow(value: Any) -> str:
-    """JSON is YAML, as long as no number has an exponent, which the plans' rounded ones have not."""
+    """JSON is YAML as long as no number has an exponent, and rounded ones have none."""
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -241,9 +241,7 @@ def _batch(network: Network, patch: Size, voxels: int, budget: int) -> int:
     least = least_batch(len(patch))
     most = min(MAX_BATCH[len(patch)], int(BATCH_SHARE * voxels / math.prod(patch)))
     fits = [
-        batch
-        for batch in range(least, most + 1)
-        if training_bytes(network, patch, batch) <= budget
+        batch for batch in range(least, most + 1) if training_bytes(network, patch, batch) <= budget
     ]
     return max(fits, default=least)
 

@@ -78,5 +78,7 @@ def _report(made: NewBundle, out: Path) -> None:
         line = f"nestseg: left out: {case.reason}"
         tables.stderr.print(line, soft_wrap=True, markup=False, highlight=False)
     tables.console.print(f"Bundle: {out}; the reasons are in {out / 'bundle.yaml'}. To train it:")
-    command = f"python -m monai.bundle run --config_file {out}/configs/train.json --bundle_root {out}"
+    command = (
+        f"python -m monai.bundle run --config_file {out}/configs/train.json --bundle_root {out}"
+    )
     tables.console.print(command, soft_wrap=True, markup=False, highlight=False)

@@ -42,8 +42,8 @@ class GridUNet(GridNetwork):
             skips carry it too (the release of U-Net 2015); default: none.
         mid_features: channels between the two convolutions of each encoder block; default:
             ``features``.
-        pools: by what each pooling divides each axis: ``depth`` entries of ``spatial_dims`` numbers,
-            1 or 2; default: 2 everywhere. Thick slices are pooled later than what lies in them.
+        pools: by what each pooling divides each axis: ``depth`` entries of ``spatial_dims``
+            numbers, 1 or 2; default: 2 everywhere. Thick slices are pooled less often.
         up_channels: channels that the up-convolutions bring into levels 0, 1, …; one fewer than
             ``features``, the default. The 3D U-Net of 2016 and the release of 2015 keep more.
         up_bias: of the transposed convolutions.
