@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from nestseg.cli import bundle as bundle_commands
+
 app = typer.Typer(
     no_args_is_help=True,
     invoke_without_command=True,
@@ -96,6 +98,9 @@ def prune(
     if tolerance is None and budget_ms is None and budget_mb is None:
         tolerance = 0.01
     raise typer.Exit(run(bundle, data, out, tolerance, budget_ms, budget_mb))
+
+
+app.add_typer(bundle_commands.app, name="bundle")
 
 
 def main() -> None:
