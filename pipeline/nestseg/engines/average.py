@@ -12,15 +12,19 @@ class WeightAverage(EMAHandler):
     """ignite's ``EMAHandler`` with a state to save: the average, and where its warm-up stands."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The averaged weights and the state of the warm-up, if there is one."""
+        """The averaged weights and the steps of the warm-up, tensors and numbers alone.
+
+        ignite's state of its schedule holds the schedule's function, which ``torch.load`` refuses.
+        """
         schedule = getattr(self, "momentum_scheduler", None)
         return {
             "average": self.ema_model.state_dict(),
-            "warmup": schedule.state_dict() if schedule else {},
+            "step": schedule.event_index if schedule else 0,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state; the handler is attached to its trainer."""
         self.ema_model.load_state_dict(state["average"])
-        if state["warmup"]:
-            self.momentum_scheduler.load_state_dict(state["warmup"])
+        schedule = getattr(self, "momentum_scheduler", None)
+        if schedule:
+            schedule.event_index = state["step"]

@@ -57,9 +57,7 @@ class EarlyStop:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._check)
 
     def _check(self, engine: Engine) -> None:
-        state = self.validator.state
-        if state.epoch == engine.state.epoch and state.epoch >= state.best_metric_epoch + self.epochs:
-            engine.logger.info(
-                f"Early stop at epoch {state.epoch}: the best was at {state.best_metric_epoch}"
-            )
+        epoch, best = self.validator.state.epoch, self.validator.state.best_metric_epoch
+        if epoch == engine.state.epoch and epoch >= best + self.epochs:
+            engine.logger.info("Early stop at epoch %d: the best was at %d", epoch, best)
             engine.terminate()

@@ -45,4 +45,6 @@ class StartWeights:
             _, copied, left = copy_model_state(network, dict(self.weights))
             if not copied:
                 raise InputError(f"{self.path}: no weight fits this network; name another file")
-        engine.logger.info(f"{len(copied)} tensors from {self.path.name}, {len(left)} start anew")
+        engine.logger.info(
+            "%d tensors from %s, %d start anew", len(copied), self.path.name, len(left)
+        )

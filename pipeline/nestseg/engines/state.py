@@ -111,7 +111,7 @@ class TrainingState:
         self._restore_best(*state["best"])
         if self.rank == 0:
             self._write_streams(state["random"])
-        engine.logger.info(f"Resumed behind epoch {done} of {planned}")
+        engine.logger.info("Resumed behind epoch %d of %d", done, planned)
 
     def _restore_best(self, metric: float, epoch: int) -> None:
         kept = self.saver._key_metric_checkpoint.save_handler.filename
@@ -124,7 +124,7 @@ class TrainingState:
     def _read_streams(self) -> dict[str, Any]:
         return {
             "python": random.getstate(),
-            "numpy": _numbers(np.random.get_state()),
+            "numpy": _numbers(np.random.get_state()),  # noqa: NPY002  what MONAI seeds
             "transforms": [_numbers(stream.get_state()) for stream in self.streams],
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -132,7 +132,7 @@ class TrainingState:
 
     def _write_streams(self, saved: dict[str, Any]) -> None:
         random.setstate(saved["python"])
-        np.random.set_state(_legacy(saved["numpy"]))
+        np.random.set_state(_legacy(saved["numpy"]))  # noqa: NPY002
         for stream, state in zip(self.streams, saved["transforms"], strict=True):
             stream.set_state(_legacy(state))
         torch.set_rng_state(saved["torch"])
