@@ -150,26 +150,30 @@ CLASS_ARGUMENTS = frozenset({"reader", "writer", "merger_cls"})
 SAFE_ARGUMENTS = {"allow_pickle": False, "weights_only": True}
 """Arguments that may have this value only."""
 
-NEVER = frozenset("""
-    builtins cpp_extension ctypes format format_map hub importlib inspect jit load load_inline
-    load_library load_module loads marshal memmap mro multiprocessing open os pickle popen pty
-    runpy save savez savez_compressed serialization shelve shutil socket subprocess sys system
-    tofile fromfile dump dumps chmod hardlink_to symlink_to rename rmdir touch unlink write
-    write_bytes write_text writelines to_csv to_pickle read_pickle urlopen urlretrieve
-    download_url download_and_extract extractall import_module modules meta_path
-    collect_env model_zoo rpc spawn start_processes addHandler removeHandler basicConfig
-""".split())  # fmt: skip
+NEVER = frozenset({
+    "builtins", "cpp_extension", "ctypes", "format", "format_map", "hub", "importlib",
+    "inspect", "jit", "load", "load_inline", "load_library", "load_module", "loads", "marshal",
+    "memmap", "mro", "multiprocessing", "open", "os", "pickle", "popen", "pty", "runpy", "save",
+    "savez", "savez_compressed", "serialization", "shelve", "shutil", "socket", "subprocess",
+    "sys", "system", "tofile", "fromfile", "dump", "dumps", "chmod", "hardlink_to",
+    "symlink_to", "rename", "rmdir", "touch", "unlink", "write", "write_bytes", "write_text",
+    "writelines", "to_csv", "to_pickle", "read_pickle", "urlopen", "urlretrieve",
+    "download_url", "download_and_extract", "extractall", "import_module",
+    "meta_path", "collect_env", "model_zoo", "rpc", "spawn", "start_processes", "addHandler",
+    "removeHandler", "basicConfig", "f_globals", "f_locals", "f_builtins", "f_back", "f_code",
+})  # fmt: skip
 """Attributes that nothing in an expression may have, whatever it is."""
 
-NEVER_PREFIXES = ("_", "f_", "gi_", "cr_", "ag_", "tb_", "co_", "func_")
+NEVER_PREFIXES = ("_", "gi_", "cr_", "ag_", "tb_", "co_", "func_")
 """Beginnings of attributes that lead from an object to the interpreter."""
 
-BUILTINS = frozenset("""
-    False None True abs all any bool bytes callable dict divmod enumerate filter float frozenset
-    hash int isinstance issubclass iter len list map max min next pow print range repr reversed
-    round set slice sorted str sum tuple zip
-    Exception KeyError RuntimeError TypeError ValueError
-""".split())  # fmt: skip
+BUILTINS = frozenset({
+    "False", "None", "True", "abs", "all", "any", "bool", "bytes", "callable", "dict", "divmod",
+    "enumerate", "filter", "float", "frozenset", "hash", "int", "isinstance", "issubclass",
+    "iter", "len", "list", "map", "max", "min", "next", "pow", "print", "range", "repr",
+    "reversed", "round", "set", "slice", "sorted", "str", "sum", "tuple", "zip", "Exception",
+    "KeyError", "RuntimeError", "TypeError", "ValueError",
+})  # fmt: skip
 """Python's own functions that an expression may use."""
 
 GLOBALS = {"monai": "monai", "torch": "torch", "np": "numpy", "numpy": "numpy"}

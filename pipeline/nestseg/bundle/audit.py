@@ -65,7 +65,7 @@ def _aliases(read: list[Config]) -> dict[str, frozenset[str]]:
             if isinstance(item, str) and item.startswith("$") and _is_import(item):
                 try:
                     name, path = expressions.imported(item)
-                except names.NameProblem:
+                except names.RefusedNameError:
                     continue
                 aliases.setdefault(name, set()).add(path)
     return {name: frozenset(paths) for name, paths in aliases.items()}
@@ -89,7 +89,8 @@ def _item_problems(
 ) -> Iterator[str]:
     if key == "_target_":
         yield from _target_problems(item, aliases)
-    elif key == "_mode_" and item not in ("default", "callable"):
+        return
+    if key == "_mode_" and item not in ("default", "callable"):
         yield "`_mode_` may be default or callable; anything else starts a debugger"
     elif key == "_debug_":
         yield "`_debug_` starts a debugger"
@@ -148,7 +149,7 @@ def _text_problems(
     elif _is_import(text):
         try:
             expressions.imported(text)
-        except names.NameProblem as problem:
+        except names.RefusedNameError as problem:
             yield str(problem)
     else:
         yield from expressions.problems(text, aliases, is_module)
@@ -171,7 +172,7 @@ def _may_be_module(modules: set[str], reference: str) -> bool:
 def _name(check: Callable[[], None]) -> Iterator[str]:
     try:
         check()
-    except names.NameProblem as problem:
+    except names.RefusedNameError as problem:
         yield str(problem)
 
 

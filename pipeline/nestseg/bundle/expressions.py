@@ -62,17 +62,17 @@ def imported(text: str) -> tuple[str, str]:
     """Alias and dotted name of an import statement ``$import a as b``.
 
     Raises:
-        NameProblem: it imports several names, or the name is refused.
+        RefusedNameError: it imports several names, or the name is refused.
     """
     body = ast.parse(evaluated_text(text)).body
     node = body[0]
     if len(body) > 1 or not isinstance(node, (ast.Import, ast.ImportFrom)) or len(node.names) > 1:
-        raise names.NameProblem("MONAI imports one name a line and drops the others")
+        raise names.RefusedNameError("MONAI imports one name a line and drops the others")
     item = node.names[0]
     path = item.name
     if isinstance(node, ast.ImportFrom):
         if node.level or node.module is None:
-            raise names.NameProblem("an import relative to nowhere")
+            raise names.RefusedNameError("an import relative to nowhere")
         path = f"{node.module}.{item.name}"
     names.check_import(path)
     return item.asname or item.name, path
@@ -111,6 +111,8 @@ def dotted_target(text: str, aliases: Aliases) -> set[str]:
         chain = _chain(ast.parse(evaluated_text(text), mode="eval").body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set()
+    if not chain:
+        return set()
     root, *rest = chain
     return {".".join([path, *rest]) for path in aliases.get(root, ())}
 
@@ -148,7 +150,7 @@ class _Auditor:
     def _check(self, check: Callable[[], None]) -> None:
         try:
             check()
-        except names.NameProblem as problem:
+        except names.RefusedNameError as problem:
             self.found.append(str(problem))
 
     def _paths(self, root: str, bound: frozenset[str]) -> frozenset[str]:
@@ -169,9 +171,7 @@ class _Auditor:
             return
         if paths := self._paths(name, bound):
             for path in sorted(paths):
-                self._check(
-                    partial(names.check_object, path, shown=name, in_expression=True)
-                )
+                self._check(partial(names.check_object, path, shown=name, in_expression=True))
         elif name not in allowed.BUILTINS:
             known = hasattr(builtins, name) or name.startswith("_")
             why = names.NOT_LISTED if known else "is not defined: nothing imports it"
@@ -190,7 +190,9 @@ class _Auditor:
     def _call(self, node: ast.Call) -> None:
         if isinstance(node.func, ast.Attribute):
             if node.func.attr == "replace" and len(node.args) + len(node.keywords) == 1:
-                self.found.append(f"`.replace` with one argument {names.NOT_LISTED}: it moves files")
+                self.found.append(
+                    f"`.replace` with one argument {names.NOT_LISTED}: it moves files"
+                )
             if node.func.attr == "eval" and node.args + node.keywords:
                 self.found.append(f"`.eval` with arguments {names.NOT_LISTED}")
         for keyword in node.keywords:

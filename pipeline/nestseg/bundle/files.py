@@ -57,7 +57,9 @@ def _one(path: Path, bundle: Path) -> Iterator[Finding]:
             name, "", "is code, which the audit does not read", "read it, then use --trust"
         )
     elif suffix in _PICKLES or start.startswith(_PICKLE_STARTS):
-        yield Finding(name, "", "may hold a pickle, which runs when it is read", "keep tensors in .pt")
+        yield Finding(
+            name, "", "may hold a pickle, which runs when it is read", "keep tensors in .pt"
+        )
     elif suffix == ".pt":
         yield from _weights(path, name)
     elif suffix == ".ts":

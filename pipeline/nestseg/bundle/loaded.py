@@ -13,6 +13,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.transforms import Compose, SaveImaged
 
+from nestseg.bundle.building import first_line, root_cause
 from nestseg_prep.affine import corner_distance
 from nestseg_prep.errors import InputError
 from nestseg_prep.selection import Selection
@@ -101,9 +102,7 @@ def load(bundle: Path) -> LoadedBundle:
         parser.read_config(bundle / "configs" / "inference.json")
         parser.read_meta(bundle / "configs" / "metadata.json")
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{bundle.name}: cannot read its configs ({_first_line(error)})"
-        ) from error
+        raise InputError(f"{bundle.name}: cannot read its configs ({first_line(error)})") from error
     parser["bundle_root"] = str(bundle)
     parts = {}
     for name in ("preprocessing", "network", "inferer", "postprocessing", "device"):
@@ -111,10 +110,10 @@ def load(bundle: Path) -> LoadedBundle:
             parts[name] = parser.get_parsed_content(name)
         except Exception as error:  # whatever a bundle's expressions raise
             raise InputError(
-                f"{bundle.name}: inference.json: `{name}`: {_first_line(_root_cause(error))}"
+                f"{bundle.name}: inference.json: `{name}`: {first_line(root_cause(error))}"
             ) from error
     weights = bundle / "models" / "model.pt"
-    _load_weights(parts["network"], weights, bundle.name)
+    read_weights(parts["network"], weights, bundle.name)
     steps = [t for t in parts["postprocessing"].transforms if not isinstance(t, SaveImaged)]
     outputs = parser["_meta_"]["network_data_format"]["outputs"]["pred"]["channel_def"]
     return LoadedBundle(
@@ -131,7 +130,12 @@ def load(bundle: Path) -> LoadedBundle:
     )
 
 
-def _load_weights(network: torch.nn.Module, path: Path, bundle: str) -> None:
+def read_weights(network: torch.nn.Module, path: Path, bundle: str) -> None:
+    """Give a network its weights, every one of them.
+
+    Raises:
+        InputError: the file is missing, damaged, or belongs to another network.
+    """
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except FileNotFoundError:
@@ -141,15 +145,3 @@ def _load_weights(network: torch.nn.Module, path: Path, bundle: str) -> None:
             f"{bundle}: models/model.pt is damaged or belongs to another network "
             f"({type(error).__name__}); restore the file"
         ) from error
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    """The innermost error: MONAI wraps the one that helps in several that do not."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:160]}".rstrip(": ")

@@ -40,11 +40,14 @@ def check(folder: Path, *, demanded: bool) -> list[Finding]:
         return [Finding(NAME, "", "is no list of `digest  path`", remedy)]
     present = set(_files(folder))
     found = [Finding(name, "", "is missing", remedy) for name in sorted(set(listed) - present)]
-    for name in sorted(present - set(listed)):
-        found.append(Finding(name, "", f"is not in {NAME}", remedy))
-    for name in sorted(present & set(listed)):
-        if digest(folder / name) != listed[name]:
-            found.append(Finding(name, "", f"is not the file that {NAME} lists", remedy))
+    found += [
+        Finding(name, "", f"is not in {NAME}", remedy) for name in sorted(present - set(listed))
+    ]
+    found += [
+        Finding(name, "", f"is not the file that {NAME} lists", remedy)
+        for name in sorted(present & set(listed))
+        if digest(folder / name) != listed[name]
+    ]
     return found
 
 

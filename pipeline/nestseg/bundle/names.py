@@ -16,8 +16,8 @@ from nestseg.bundle import allowed
 NOT_LISTED = "is not on the list of what a bundle may call"
 
 
-class NameProblem(ValueError):
-    """A name that is refused, or that names nothing; the message is a phrase that begins with it."""
+class RefusedNameError(ValueError):
+    """A name that is refused, or that names nothing; the message begins with it."""
 
 
 def check_target(target: str, *, in_expression: bool = False) -> None:
@@ -28,16 +28,16 @@ def check_target(target: str, *, in_expression: bool = False) -> None:
         in_expression: whether it is passed on uncalled, so that its arguments cannot be read.
 
     Raises:
-        NameProblem: it is refused, or there is no such thing.
+        RefusedNameError: it is refused, or there is no such thing.
     """
     if "." in target:
         check_object(target, in_expression=in_expression)
         return
     modules = _components().get_component_module_name(target)
     if modules is None:
-        near = difflib.get_close_matches(target, _components()._components_table or {}, n=1)  # noqa: SLF001
+        near = difflib.get_close_matches(target, _components()._components_table or {}, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise NameProblem(f"{target} is no component of MONAI{hint}")
+        raise RefusedNameError(f"{target} is no component of MONAI{hint}")
     for module in [modules] if isinstance(modules, str) else modules:
         check_object(f"{module}.{target}", shown=target, in_expression=in_expression)
 
@@ -53,7 +53,7 @@ def check_object(path: str, *, shown: str = "", in_expression: bool = False) -> 
         in_expression: whether an expression names it, where its arguments cannot be read.
 
     Raises:
-        NameProblem: it is refused, is a module, or there is no such thing.
+        RefusedNameError: it is refused, is a module, or there is no such thing.
     """
     shown = shown or path
     _check_written(path, shown)
@@ -61,52 +61,57 @@ def check_object(path: str, *, shown: str = "", in_expression: bool = False) -> 
         return  # Python's own, among them `os.path`, which has another name in reality
     found = _resolve(path, shown)
     if isinstance(found, ModuleType):
-        raise NameProblem(f"{shown} is a module, which a bundle may not pass around")
+        raise RefusedNameError(f"{shown} is a module, which a bundle may not pass around")
     home, name = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
     if not isinstance(home, str) or not isinstance(name, str):
         return
     defined = f"{home}.{name}"
     roots = {entry.split(".")[0] for entry in allowed.BRANCHES | allowed.MEMBERS_OF}
     if home.split(".")[0].lstrip("_") not in roots:
-        raise NameProblem(f"{shown} is {defined}, which {NOT_LISTED}")
+        raise RefusedNameError(f"{shown} is {defined}, which {NOT_LISTED}")
     if (reason := _refusal(defined)) is not None:
-        raise NameProblem(f"{shown} {NOT_LISTED}: {reason}")
+        raise RefusedNameError(f"{shown} {NOT_LISTED}: {reason}")
     if in_expression and _prefix(defined, allowed.ONLY_AS_TARGET):
-        raise NameProblem(f"{shown} may stand in a `_target_` only, where its arguments are read")
+        raise RefusedNameError(
+            f"{shown} may stand in a `_target_` only, where its arguments are read"
+        )
 
 
 def check_import(path: str) -> None:
     """Judge what an import statement names: something allowed, or a module that leads to it.
 
     Raises:
-        NameProblem: nothing that is allowed is there.
+        RefusedNameError: nothing that is allowed is there.
     """
     listed = allowed.BRANCHES | allowed.NAMES | {f"{m}.x" for m in allowed.MEMBERS_OF} | {"torch.x"}
     leads = any(entry.startswith(f"{path}.") for entry in listed)
-    if not leads:
-        _check_written(path, path)
+    if leads:
+        return
+    _check_written(path, path)
+    if path not in allowed.NAMES and not isinstance(_resolve(path, path), ModuleType):
+        check_object(path)
 
 
 def check_attribute(name: str) -> None:
     """Judge an attribute of whatever an expression computes.
 
     Raises:
-        NameProblem: it is never allowed.
+        RefusedNameError: it is never allowed.
     """
     if name in allowed.NEVER or name.startswith(allowed.NEVER_PREFIXES):
-        raise NameProblem(f"`.{name}` {NOT_LISTED}")
+        raise RefusedNameError(f"`.{name}` {NOT_LISTED}")
 
 
 def _check_written(path: str, shown: str) -> None:
     parts = path.split(".")
     if not all(part.isidentifier() and part.isascii() for part in parts):
-        raise NameProblem(f"{shown} is not the name of a Python object")
+        raise RefusedNameError(f"{shown} is not the name of a Python object")
     if path in allowed.NAMES:
         return
     if any(p in allowed.NEVER or p.startswith(allowed.NEVER_PREFIXES) for p in parts):
-        raise NameProblem(f"{shown} {NOT_LISTED}")
+        raise RefusedNameError(f"{shown} {NOT_LISTED}")
     if (reason := _refusal(path)) is not None:
-        raise NameProblem(f"{shown} {NOT_LISTED}: {reason}")
+        raise RefusedNameError(f"{shown} {NOT_LISTED}: {reason}")
     parent = path.rpartition(".")[0]
     if _prefix(path, allowed.BRANCHES) or parent in allowed.MEMBERS_OF:
         return
@@ -116,7 +121,7 @@ def _check_written(path: str, shown: str) -> None:
         getattr(torch, parts[1], None), (torch.dtype, torch.memory_format, torch.layout)
     ):
         return
-    raise NameProblem(f"{shown} {NOT_LISTED}")
+    raise RefusedNameError(f"{shown} {NOT_LISTED}")
 
 
 def _refusal(path: str) -> str | None:
@@ -135,7 +140,7 @@ def _resolve(path: str, shown: str) -> object:
     try:
         found: object = importlib.import_module(first)
     except ImportError:
-        raise NameProblem(f"{shown} needs {first}, which is not installed") from None
+        raise RefusedNameError(f"{shown} needs {first}, which is not installed") from None
     name = first
     for part in rest:
         name = f"{name}.{part}"
@@ -145,13 +150,13 @@ def _resolve(path: str, shown: str) -> object:
             except ImportError:
                 near = difflib.get_close_matches(part, dir(found), n=1)
                 hint = f"; did you mean {near[0]}?" if near else ""
-                raise NameProblem(f"{shown} does not exist{hint}") from None
+                raise RefusedNameError(f"{shown} does not exist{hint}") from None
         if not hasattr(found, part):
-            raise NameProblem(f"{shown} does not exist")
+            raise RefusedNameError(f"{shown} does not exist")
         found = getattr(found, part)
         # A module seen through another module is not what the list speaks of.
         if isinstance(found, ModuleType) and found.__name__ != name:
-            raise NameProblem(f"{shown} {NOT_LISTED}")
+            raise RefusedNameError(f"{shown} {NOT_LISTED}")
     return found
 
 

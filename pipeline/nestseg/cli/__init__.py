@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from nestseg.cli import bundle as bundle_commands
+
 app = typer.Typer(
     no_args_is_help=True,
     invoke_without_command=True,
@@ -18,6 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(bundle_commands.app, name="bundle")
 
 Folder = Annotated[Path, typer.Argument(help="Folder with DICOM and NIfTI files, at any depth.")]
 Paths = Annotated[list[Path], typer.Argument(help="Folders or files, DICOM or NIfTI.")]
@@ -68,11 +72,15 @@ def segment(
         str, typer.Option("--bundle", "-b", help="Name of a bundle of nestseg, or a bundle folder.")
     ],
     out: Out,
+    *,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run a bundle from elsewhere that the audit refuses.")
+    ] = False,
 ) -> None:
     """Segment every series that fits the bundle; masks lie on the source voxels."""
     from nestseg.cli.segment import run
 
-    raise typer.Exit(run(paths, bundle, out))
+    raise typer.Exit(run(paths, bundle, out, trust=trust))
 
 
 def main() -> None:
