@@ -457,7 +457,7 @@ def test_whatever_is_built_from_what_is_allowed_is_allowed(text: str) -> None:
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_danger_is_found_wherever_it_stands(data: st.DataObject) -> None:
     text = data.draw(DANGERS)
     for _ in range(data.draw(st.integers(0, 4))):
@@ -468,7 +468,7 @@ def test_a_danger_is_found_wherever_it_stands(data: st.DataObject) -> None:
 
 
 @given(st.text(alphabet="@#:$%_ab1 .()[]'+\n", max_size=40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_the_text_that_is_judged_is_the_text_that_monai_evaluates(text: str) -> None:
     ids = ReferenceResolver.match_refs_pattern(f"${text}")
     known = dict.fromkeys(ids, None)
@@ -479,7 +479,7 @@ def test_the_text_that_is_judged_is_the_text_that_monai_evaluates(text: str) -> 
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_text_gets_a_verdict_and_what_is_no_python_is_refused(text: str) -> None:
     found = problems(text)
     try:

@@ -16,6 +16,8 @@ from nestseg.bundle import audit, checks, locate
 from nestseg.bundle.checks import label, layout, metadata, network, preprocessing, workflow
 from nestseg.bundle.export import export
 from nestseg.bundle.findings import Finding, errors
+from nestseg.cli.segment import run as segment
+from nestseg_prep.errors import InputError
 
 BUNDLE = "hippocampus_unetpp"
 Change = Callable[[dict[str, Any]], object]
@@ -116,7 +118,7 @@ MISTAKES: dict[str, tuple[str, str, Change, str]] = {
         "workflow",
         "train",
         lambda c: c["validate"].update(preprocessing="%train#nothing"),
-        "train.json: KeyError",
+        "train.json: validate#preprocessing: %train#nothing is not defined",
     ),
     "an argument misspelt": (
         "workflow",
@@ -217,12 +219,12 @@ MISTAKES: dict[str, tuple[str, str, Change, str]] = {
         "inference",
         lambda c: c.update(
             network_def={
-                "_target_": "BasicUNetPlusPlus",
-                "out_channels": 3,
-                "features": [4, 4, 8, 8, 8, 4],
+                "_target_": "torch.nn.MaxPool3d",
+                "kernel_size": 1,
+                "return_indices": True,
             }
         ),
-        "inference.json: network_def: gives a list when it predicts",
+        "inference.json: network_def: gives a tuple when it predicts",
     ),
     "another preparation of the image": (
         "preprocessing",
@@ -272,12 +274,12 @@ def test_a_mistake_is_one_line_that_names_file_and_id(bundle: Path, mistake: str
 
 
 def test_a_comma_too_many_and_a_key_twice_are_one_line_each(bundle: Path) -> None:
-    (bundle / "configs" / "train.json").write_text('{"a": 1,\n "b": 2,\n}')
-    path = bundle / "configs" / "evaluate.json"
+    (bundle / "configs" / "evaluate.json").write_text('{"a": 1,\n "b": 2,\n}')
+    path = bundle / "configs" / "train.json"
     path.write_text(path.read_text().replace("{", '{"run": [],', 1))
     first, second = sorted(finding.line for finding in audit.audit(bundle))
-    assert first.startswith("evaluate.json: Duplicate key: `run`")
-    assert second.startswith("train.json: line 3: is no JSON")
+    assert first.startswith("evaluate.json: line 3: is no JSON")
+    assert second.startswith("train.json: Duplicate key: `run`")
 
 
 def test_missing_files_and_a_bad_name_are_found(bundle: Path) -> None:
@@ -319,15 +321,13 @@ def test_segment_refuses_a_bundle_from_elsewhere_that_is_not_on_the_list(
     canary = tmp_path / "canary"
     path = bundle / "configs" / "inference.json"
     config = json.loads(path.read_text())
-    config["device"] = f"$(open({str(canary)!r}, 'w'), torch.device('cpu'))[1]"
+    config["device"] = f"$(open({str(canary)!r}, 'w').close(), torch.device('cpu'))[1]"
     path.write_text(json.dumps(config))
-    words = ["segment", image_folder / "case_0.nii.gz", "-b", bundle, "-o", tmp_path / "out"]
-    refused = nestseg(*words)
-    assert refused.returncode == 2
-    assert "inference.json: device: open is not on the list" in refused.stderr
-    assert "--trust" in refused.stderr
+    images = [image_folder / "case_0.nii.gz"]
+    with pytest.raises(InputError, match=r"inference\.json: device: open is not on .*; --trust "):
+        segment(images, str(bundle), tmp_path / "out")
     assert not canary.exists()
-    assert nestseg(*words, "--trust").returncode == 0
+    assert segment(images, str(bundle), tmp_path / "out", trust=True) == 0
     assert canary.exists()
 
 

@@ -41,7 +41,7 @@ def _build(resolver: ReferenceResolver, place: str, above: tuple[str, ...]) -> A
         return resolver.resolved_content[place]
     if place in above:
         raise BuildError(place, f"refers to itself through {' → '.join(above[1:]) or place}")
-    for reference in resolver.find_refs_in_config(config=item.get_config(), id=place):
+    for reference in resolver.find_refs_in_config(config=item.config, id=place):
         _build(resolver, reference, (*above, place))
     try:
         return resolver.get_resolved_content(place)

@@ -71,10 +71,12 @@ def export(
 
 def _check(name: str, trust: bool, strict: bool, schema: Path | None) -> bool:
     """Check one bundle and print what was found; whether it passed."""
-    from nestseg.bundle import archive, audit, checks, findings, locate, manifest
+    from nestseg.bundle import archive, locate
 
     path = locate.find(name) if name in locate.names() else Path(name)
     with archive.opened(path) as folder:
+        from nestseg.bundle import audit, checks, findings, manifest
+
         found = manifest.check(folder, demanded=strict) + audit.audit(folder)
         stopped = bool(findings.errors(found)) and not trust
         if not stopped:

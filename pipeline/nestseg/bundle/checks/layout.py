@@ -134,5 +134,5 @@ def merged(bundle: Path, *names: str) -> ConfigParser | None:
         return None
     parser = ConfigParser()
     parser.read_config([str(path) for path in paths])
-    parser.resolve_macro_and_relative_ids()
+    parser.resolve_macro_and_relative_ids()  # type: ignore[no-untyped-call]
     return parser

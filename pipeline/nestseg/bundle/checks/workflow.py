@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import BundleProperty, BundlePropertyConfig, set_determinism
 
 from nestseg.bundle import building, configs
@@ -58,7 +58,8 @@ def _check_one(bundle: Path, scratch: Path, kind: str, paths: list[Path]) -> lis
             _without_data(workflow.parser, scratch)
             workflow.parser.parse(reset=True)
         except Exception as error:  # noqa: BLE001  whatever MONAI raises for a broken config
-            return [finding("", building.first_line(building.root_cause(error)))]
+            dead = [finding(place, problem) for place, problem in _dead_macros(paths)]
+            return dead or [finding("", building.first_line(building.root_cause(error)))]
         found = [finding(place, problem) for place, problem in _unbuilt(workflow)]
         found += [finding(place, problem) for place, problem in _metric_names(workflow.parser)]
         if not found:
@@ -139,16 +140,24 @@ def _saved(handler: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 yield key, name
 
 
+def _dead_macros(paths: list[Path]) -> Iterator[tuple[str, str]]:
+    """Macros ``%id`` to what is not there; MONAI's error does not say where they stand."""
+    parser = ConfigParser()
+    parser.read_config([str(path) for path in paths])
+    for place, item in configs.leaves(parser.get()):
+        if isinstance(item, str) and item.startswith("%"):
+            text = ConfigParser.resolve_relative_ids(place.replace("#", "::"), item)
+            if text[1:] not in parser:
+                yield place, f"{item} is not defined"
+
+
 def _file_of(place: str, paths: list[Path], bundle: Path) -> str:
-    """The config that an id comes from: the last that has its first key."""
-    first = place.split("#", maxsplit=1)[0]
-    for path in reversed(paths):
+    """The config that an id comes from: the last that goes furthest towards it."""
+    best, furthest = paths[0], 0
+    for path in paths:
         content = configs.read(path, bundle).content
-        keys = content if isinstance(content, dict) else {}
-        if any(str(key).lstrip("+").replace("::", "#") == place for key in keys):
-            return configs.shown(path, bundle)
-    for path in reversed(paths):
-        content = configs.read(path, bundle).content
-        if isinstance(content, dict) and first in content:
-            return configs.shown(path, bundle)
-    return configs.shown(paths[0], bundle)
+        for key in content if isinstance(content, dict) else ():
+            name = str(key).removeprefix("+").replace("::", "#")
+            if f"{place}#".startswith(f"{name}#") and len(name) >= furthest:
+                best, furthest = path, len(name)
+    return configs.shown(best, bundle)
