@@ -2,46 +2,88 @@
 
 from __future__ import annotations
 
+import glob
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from nestseg_prep.dicom.scan import SeriesRef, scan
 from nestseg_prep.errors import InputError
 from nestseg_prep.selection import Selection
 
 SPLITS = ("train", "val", "test")
+_MONAI_NAMES = {"train": "training", "val": "validation", "test": "test"}
+
+Case: TypeAlias = dict[str, str]
 
 
-def cases(dataset_dir: str | Path, split: str) -> list[dict[str, str]]:
-    """The cases of one split of a data set laid out as ``images/``, ``labels/`` and ``index.json``.
-
-    ``index.json`` holds ``{"split": {"train": [file names], "val": […], "test": […]}}``; an image
-    and its label share their file name.
+def cases(dataset: str | Path, split: str) -> list[Case]:
+    """The cases of one split of a labelled data set.
 
     Args:
-        dataset_dir: the folder of the data set.
+        dataset: a datalist ``{"train": [{"image": path, "label": path}, ...], "val": ..., "test":
+            ...}`` (MONAI's ``"training"``, ``"validation"`` too), its paths relative to its folder;
+            or a folder with ``index.json``, ``{"split": {"train": [file names], ...}}``, where an
+            image in ``images/`` and its label in ``labels/`` share their name (the ending may be
+            left out); or one in the layout of the ISBI 2012 challenge, ``train/image`` and
+            ``train/label`` with ``split.json``,
+            ``{"main": {"train": [numbers], "val": [numbers]}}``, which count the sorted files.
         split: ``"train"``, ``"val"`` or ``"test"``.
 
     Returns:
-        ``[{"image": path, "label": path}, …]`` in the order of the index.
+        The cases in the order of the list.
 
     Raises:
-        InputError: the index is missing or unreadable, or names a file that is not there.
+        InputError: there is no such list, it is unreadable, or it names a file that is not there.
     """
-    root = Path(str(dataset_dir))
-    index = root / "index.json"
+    root = Path(str(dataset))
+    there = [layout for layout in _layouts(root) if layout[0].is_file()]
+    if not there:
+        raise InputError(f"{root}: no data set; give a datalist or a folder with an index.json")
+    index, listed = there[0]
     try:
-        names = json.loads(index.read_text())["split"][split]
-    except (OSError, ValueError, KeyError) as error:
+        found = listed(index, split)
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(
-            f"{index}: no list of cases under split/{split}; write one file name a case"
+            f"{index}: no list of cases for `{split}`; write one entry a case"
         ) from error
-    found = [{"image": root / "images" / n, "label": root / "labels" / n} for n in names]
     for case in found:
         for path in case.values():
-            if not path.is_file():
+            if not Path(path).exists():
                 raise InputError(f"{path}: named by {index.name} but not there")
-    return [{key: str(path) for key, path in case.items()} for case in found]
+    return found
+
+
+def _layouts(root: Path) -> list[tuple[Path, Callable[[Path, str], list[Case]]]]:
+    if root.suffix == ".json":
+        return [(root, _in_datalist)]
+    return [(root / "index.json", _in_index), (root / "split.json", _in_sections)]
+
+
+def _in_datalist(index: Path, split: str) -> list[Case]:
+    content = json.loads(index.read_text())
+    entries = content[split if split in content else _MONAI_NAMES[split]]
+    return [{key: str(index.parent / case[key]) for key in ("image", "label")} for case in entries]
+
+
+def _in_index(index: Path, split: str) -> list[Case]:
+    names = json.loads(index.read_text())["split"][split]
+    folders = {"image": index.parent / "images", "label": index.parent / "labels"}
+    return [{key: str(_named(folder, n)) for key, folder in folders.items()} for n in names]
+
+
+def _named(folder: Path, name: str) -> Path:
+    """A file by its name, or by its name without the ending where only one begins so."""
+    path = folder / name
+    found = [path] if path.exists() else list(folder.glob(f"{glob.escape(name)}.*"))
+    return found[0] if len(found) == 1 else path
+
+
+def _in_sections(index: Path, split: str) -> list[Case]:
+    numbers = json.loads(index.read_text())["main"][split]
+    images, labels = (sorted((index.parent / "train" / k).iterdir()) for k in ("image", "label"))
+    return [{"image": str(images[n]), "label": str(labels[n])} for n in numbers]
 
 
 def inputs(dataset_dir: str | Path, selection: Selection) -> list[dict[str, SeriesRef]]:
@@ -60,7 +102,7 @@ def inputs(dataset_dir: str | Path, selection: Selection) -> list[dict[str, Seri
     root = Path(str(dataset_dir))
     found = [
         {"image": ref}
-        for ref in scan(root).series
+        for ref in scan(root, pictures=selection.pictures).series
         if ref.accepted and selection.why_not(ref) is None
     ]
     if not found:

@@ -39,7 +39,7 @@ class SeriesRef:
         study_key: the same for its study; ``""`` for NIfTI.
         series_uid: SeriesInstanceUID; ``""`` for NIfTI and where the tag is empty.
         study_uid: StudyInstanceUID, likewise.
-        modality: ``"CT"``, ``"MR"``, ``"PT"`` ..., ``None`` for NIfTI.
+        modality: ``"CT"``, ``"MR"``, ``"PT"`` ..., ``None`` for NIfTI and pictures.
         body_part: BodyPartExamined, ``""`` where not given.
         orientation: plane of the slices, ``None`` without geometry.
         shape: voxels along ``(i, j, k)``.
@@ -52,7 +52,7 @@ class SeriesRef:
         stored_range: lowest and highest stored value that the header can express.
     """
 
-    kind: Literal["dicom", "nifti"]
+    kind: Literal["dicom", "nifti", "picture"]
     key: str
     study_key: str
     series_uid: str = field(repr=False)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from nestseg_prep import affine as affines
-from nestseg_prep import nifti_header
+from nestseg_prep import nifti_header, picture
 from nestseg_prep.dicom import files, grouping, headers, judge, kinds
 from nestseg_prep.dicom.findings import Code, Finding
 from nestseg_prep.dicom.headers import Header, Pixels
@@ -36,13 +36,17 @@ class _Entry(NamedTuple):
 
 
 def scan(
-    root: Path | Sequence[Path], *, on_file: Callable[[int], None] | None = None
+    root: Path | Sequence[Path],
+    *,
+    on_file: Callable[[int], None] | None = None,
+    pictures: bool = False,
 ) -> ScanResult:
     """Finds every DICOM series and NIfTI image below one or more folders.
 
     Args:
         root: folders (walked in full, links followed once) or files.
         on_file: called with the number of files seen so far, for a progress display.
+        pictures: take PNG, TIFF and JPEG as images too; in a hospital folder they are documents.
 
     Returns:
         Series in the order of their keys, then files that belong to none.
@@ -55,7 +59,12 @@ def scan(
     series: list[SeriesRef] = []
     others: list[OtherFile] = []
     for count, entry in enumerate(_walk(roots), start=1):
-        item = entry if isinstance(entry, OtherFile) else _classify(entry)
+        if isinstance(entry, OtherFile):
+            item: Header | SeriesRef | OtherFile = entry
+        elif pictures and entry.path.suffix.lower() in picture.SUFFIXES:
+            item = _picture_ref(entry)
+        else:
+            item = _classify(entry)
         if isinstance(item, Header):
             found.append(item)
         elif isinstance(item, SeriesRef):
@@ -164,6 +173,28 @@ def _nifti_ref(entry: _Entry) -> SeriesRef:
         affine=affine,
         files=(entry.path,),
         findings=findings,
+    )
+
+
+def _picture_ref(entry: _Entry) -> SeriesRef | OtherFile:
+    """A picture as a series of its own."""
+    try:
+        shape = picture.picture_shape(entry.path)
+    except InputError:
+        return OtherFile(entry.path, Finding(Code.NOT_AN_IMAGE_FILE))
+    return SeriesRef(
+        kind="picture",
+        key=judge.short_hash(entry.name),
+        study_key="",
+        series_uid="",
+        study_uid="",
+        modality=None,
+        body_part="",
+        orientation=None,
+        shape=shape,
+        spacing=None,
+        affine=None,
+        files=(entry.path,),
     )
 
 

@@ -1,6 +1,7 @@
 """Dictionary transforms over the prep stage, for bundles: the only prep modules with MONAI."""
 
 from nestseg_prep.transforms.deform import RandGridDeformd
+from nestseg_prep.transforms.instances import Instancesd
 from nestseg_prep.transforms.load import LoadVolumed
 from nestseg_prep.transforms.pad import MirrorPadd, mirror_pad_tensor
 from nestseg_prep.transforms.patches import CropToOutputd, RandBalancedPatchesd
@@ -9,6 +10,7 @@ from nestseg_prep.transforms.weight import BorderWeightd
 __all__ = [
     "BorderWeightd",
     "CropToOutputd",
+    "Instancesd",
     "LoadVolumed",
     "MirrorPadd",
     "RandBalancedPatchesd",

@@ -23,9 +23,10 @@ class LoadVolumed(MapTransform):
     """Read a NIfTI file or a DICOM series by the strict readers of the prep stage.
 
     MONAI's own readers merge or drop DICOM series without a word; these refuse with a reason. The
-    value under each key is a path (a NIfTI file, or a folder that holds exactly one acceptable
-    series), a ``SeriesRef`` from a scan, or a ``Volume`` that was read before. It becomes a float32
-    ``MetaTensor`` ``(1, i, j, k)`` of true values whose affine maps voxels to RAS mm.
+    value under each key is a path (a NIfTI file, a picture, or a folder that holds exactly one
+    acceptable series), a ``SeriesRef`` from a scan, or a ``Volume`` that was read before. It
+    becomes a float32 ``MetaTensor`` ``(1, i, j, k)`` of true values whose affine maps voxels to RAS
+    mm.
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
@@ -65,7 +66,7 @@ def _read(source: str | Path | SeriesRef | Volume) -> tuple[Volume, str]:
 
 def _only_series(path: Path) -> SeriesRef:
     """The one acceptable series at a path."""
-    series = scan(path).series
+    series = scan(path, pictures=True).series
     accepted = [ref for ref in series if ref.accepted]
     if len(accepted) == 1:
         return accepted[0]
@@ -77,9 +78,9 @@ def _only_series(path: Path) -> SeriesRef:
 
 
 def _name(ref: SeriesRef) -> str:
-    """What an output is named after: the file of a NIfTI image, the key of a DICOM series.
+    """What an output is named after: the file of an image, the key of a DICOM series.
 
     The names of hospital files may hold patient data.
     """
     first = ref.files[0]
-    return str(first if ref.kind == "nifti" else first.parent / ref.key)
+    return str(first.parent / ref.key if ref.kind == "dicom" else first)

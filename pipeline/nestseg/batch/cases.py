@@ -45,7 +45,7 @@ def choose(series: Iterable[SeriesRef], selection: Selection) -> tuple[list[Case
     """Divide the series of a scan into cases and the rest.
 
     A DICOM series is named by its key, since what stands in its tags may lead to a patient; a NIfTI
-    file keeps the name that its owner gave it.
+    file or picture keeps the name that its owner gave it.
     """
     chosen: list[SeriesRef] = []
     skipped: list[Skipped] = []
@@ -68,5 +68,5 @@ def choose(series: Iterable[SeriesRef], selection: Selection) -> tuple[list[Case
 def _stem(ref: SeriesRef) -> str:
     if ref.kind == "dicom":
         return ref.key
-    stem = re.sub(r"\.nii(\.gz)?$", "", ref.files[0].name, flags=re.IGNORECASE)
+    stem = re.sub(r"\.(nii(\.gz)?|png|tiff?|jpe?g)$", "", ref.files[0].name, flags=re.IGNORECASE)
     return re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip(".")[:_LONGEST_NAME] or ref.key

@@ -44,7 +44,7 @@ def run(folder: Path, *, as_json: bool, show_phi: bool) -> None:
         tables.console.print(f"Files that are no series: {tables.counted(found.others)}")
 
 
-def scan_with_progress(paths: list[Path]) -> ScanResult:
+def scan_with_progress(paths: list[Path], *, pictures: bool = False) -> ScanResult:
     """Scan with a counter on the terminal.
 
     Raises:
@@ -54,7 +54,11 @@ def scan_with_progress(paths: list[Path]) -> ScanResult:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; check the path")
     with tables.stderr.status("Reading headers …") as status:
-        found = scan(paths, on_file=lambda count: status.update(f"Reading headers … {count} files"))
+        found = scan(
+            paths,
+            on_file=lambda count: status.update(f"Reading headers … {count} files"),
+            pictures=pictures,
+        )
     if not found.series and not found.others:
         raise InputError(f"{paths[0]}: an empty folder; give one with DICOM or NIfTI files")
     return found

@@ -2,5 +2,6 @@
 
 from nestseg.inferers.autocast import AutocastInferer
 from nestseg.inferers.overlap_tile import OverlapTileInferer
+from nestseg.inferers.slicewise import SlicewiseInferer
 
-__all__ = ["AutocastInferer", "OverlapTileInferer"]
+__all__ = ["AutocastInferer", "OverlapTileInferer", "SlicewiseInferer"]
