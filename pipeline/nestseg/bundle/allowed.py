@@ -176,6 +176,12 @@ BUILTINS = frozenset({
 })  # fmt: skip
 """Python's own functions that an expression may use."""
 
+SWITCHES = {
+    "backends.cudnn": {"benchmark", "deterministic", "enabled", "allow_tf32"},
+    "backends.cuda.matmul": {"allow_tf32"},
+}
+"""What ``setattr(torch.…, name, value)`` may set: the zoo's bundles do."""
+
 GLOBALS = {"monai": "monai", "torch": "torch", "np": "numpy", "numpy": "numpy"}
 """What MONAI defines for every expression."""
 

@@ -138,6 +138,8 @@ class _Auditor:
             self._lambda(node, bound)
         elif isinstance(node, _COMPREHENSIONS):
             self._comprehension(node, bound)
+        elif self._is_switch(node, bound):
+            return
         else:
             if isinstance(node, ast.Call):
                 self._call(node)
@@ -203,6 +205,22 @@ class _Auditor:
                 safe = allowed.SAFE_ARGUMENTS[name]
                 if not (isinstance(keyword.value, ast.Constant) and keyword.value.value is safe):
                     self.found.append(f"`{name}` may be {safe} only")
+
+    def _is_switch(self, node: ast.AST, bound: frozenset[str]) -> bool:
+        """Whether a node is ``setattr(torch.backends.cudnn, 'benchmark', True)``."""
+        if not isinstance(node, ast.Call) or node.keywords or len(node.args) != 3:
+            return False
+        if not isinstance(node.func, ast.Name) or node.func.id != "setattr" or "setattr" in bound:
+            return False
+        root, *rest = _chain(node.args[0]) or [""]
+        switch, value = node.args[1:]
+        return (
+            self._paths(root, bound) == {"torch"}
+            and ".".join(rest) in allowed.SWITCHES
+            and isinstance(switch, ast.Constant)
+            and switch.value in allowed.SWITCHES[".".join(rest)]
+            and isinstance(value, ast.Constant)
+        )
 
     def _lambda(self, node: ast.Lambda, bound: frozenset[str]) -> None:
         arguments = node.args

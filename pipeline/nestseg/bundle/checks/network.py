@@ -137,12 +137,22 @@ def _loss(bundle: Path, takes: dict[str, Any], gives: dict[str, Any]) -> Iterato
         return
     classes = gives["num_channels"]
     target = torch.randint(0, max(classes, 2), (2, 1, *heads[0].shape[2:])).float()
-    try:
-        value = loss(out, target)
-    except Exception as error:  # noqa: BLE001  whatever a loss raises
-        why = building.first_line(error)
+    weighted = torch.cat([target, torch.ones_like(target)], dim=1)  # a label and its weight map
+    value, why = _first_value(loss, out, (target, weighted))
+    if value is None:
         problem = f"does not take what the network gives in training: {why}"
         yield Finding("train.json", "loss", problem, "give it one weight a head")
         return
     if value.numel() != 1 or not torch.isfinite(value).all():
         yield Finding("train.json", "loss", "is no finite number", "reduce it to one")
+
+
+def _first_value(loss: Any, out: Any, targets: tuple[Tensor, ...]) -> tuple[Tensor | None, str]:
+    """The loss of the first target that it takes, or why it took none."""
+    why = ""
+    for target in targets:
+        try:
+            return loss(out, target), ""
+        except Exception as error:  # noqa: BLE001, PERF203  whatever a loss raises
+            why = why or building.first_line(error)
+    return None, why

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,7 @@ def _check_one(bundle: Path, scratch: Path, kind: str, paths: list[Path]) -> lis
     def finding(place: str, problem: str, remedy: str = "mend the config") -> Finding:
         return Finding(_file_of(place, paths, bundle), place, problem, remedy)
 
-    logging.getLogger("monai.bundle").setLevel(logging.CRITICAL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet():
         try:
             workflow = ConfigWorkflow(
                 config_file=[str(path) for path in paths],
@@ -72,6 +71,19 @@ def _check_one(bundle: Path, scratch: Path, kind: str, paths: list[Path]) -> lis
                 set_determinism(seed=None)  # what a bundle's `initialize` may have changed
             found = [_misplaced(name, workflow, finding) for name in wrong]
     return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """MONAI tells in its log what is told here in findings."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _without_data(parser: Any, scratch: Path) -> None:
