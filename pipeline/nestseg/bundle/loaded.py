@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import numpy as np
 import torch
 from monai.transforms import Compose, SaveImaged
 
-from nestseg.bundle.configs import BundleConfig
+from nestseg.bundle.built import BundleConfig
+from nestseg.bundle.selection import read_selection
 from nestseg_prep.affine import corner_distance
 from nestseg_prep.errors import InputError
 from nestseg_prep.selection import Selection
@@ -78,23 +78,6 @@ class LoadedBundle:
         return Volume(array, volume.affine, volume.series_uid, volume.sop_uids)
 
 
-def read_selection(bundle: Path) -> Selection:
-    """The bundle's rule for inputs, read without running any of the bundle's code.
-
-    Raises:
-        InputError: the inference config cannot be read or holds no rule.
-    """
-    try:
-        rule = dict(json.loads((bundle / "configs" / "inference.json").read_text())["selection"])
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{bundle.name}: inference.json holds no `selection` of inputs; add one, or run "
-            "the bundle through `python -m monai.bundle run`"
-        ) from error
-    rule.pop("_target_", None)
-    return Selection(**rule)
-
-
 def load(bundle: Path) -> LoadedBundle:
     """Build everything that the bundle's inference config describes. This runs the bundle's code.
 
@@ -105,7 +88,7 @@ def load(bundle: Path) -> LoadedBundle:
     names = ("preprocessing", "network", "inferer", "postprocessing", "device")
     parts = {name: config.build(name) for name in names}
     weights = bundle / "models" / "model.pt"
-    _load_weights(parts["network"], weights, bundle.name)
+    read_weights(parts["network"], weights, bundle.name)
     steps = [t for t in parts["postprocessing"].transforms if not isinstance(t, SaveImaged)]
     outputs = config.metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
     return LoadedBundle(
@@ -122,7 +105,12 @@ def load(bundle: Path) -> LoadedBundle:
     )
 
 
-def _load_weights(network: torch.nn.Module, path: Path, bundle: str) -> None:
+def read_weights(network: torch.nn.Module, path: Path, bundle: str) -> None:
+    """Give a network its weights, every one of them.
+
+    Raises:
+        InputError: the file is missing, damaged, or belongs to another network.
+    """
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except FileNotFoundError:

@@ -21,6 +21,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(bundle_commands.app, name="bundle")
+
 Folder = Annotated[Path, typer.Argument(help="Folder with DICOM and NIfTI files, at any depth.")]
 Paths = Annotated[list[Path], typer.Argument(help="Folders or files, DICOM or NIfTI.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if missing.")]
@@ -70,11 +72,15 @@ def segment(
         str, typer.Option("--bundle", "-b", help="Name of a bundle of nestseg, or a bundle folder.")
     ],
     out: Out,
+    *,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run a bundle from elsewhere that the audit refuses.")
+    ] = False,
 ) -> None:
     """Segment every series that fits the bundle; masks lie on the source voxels."""
     from nestseg.cli.segment import run
 
-    raise typer.Exit(run(paths, bundle, out))
+    raise typer.Exit(run(paths, bundle, out, trust=trust))
 
 
 @app.command()
@@ -98,9 +104,6 @@ def prune(
     if tolerance is None and budget_ms is None and budget_mb is None:
         tolerance = 0.01
     raise typer.Exit(run(bundle, data, out, tolerance, budget_ms, budget_mb))
-
-
-app.add_typer(bundle_commands.app, name="bundle")
 
 
 def main() -> None:

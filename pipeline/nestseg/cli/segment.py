@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
+from nestseg.bundle import locate
+from nestseg.bundle.selection import read_selection
 from nestseg.cli import bundles, tables
 from nestseg.cli.scan import scan_with_progress
 from nestseg_prep.errors import InputError
@@ -25,25 +27,34 @@ ALL_DONE = 0
 SOME_FAILED = 1
 
 
-def run(paths: list[Path], bundle_name: str, out: Path) -> int:
+def run(paths: list[Path], bundle_name: str, out: Path, *, trust: bool = False) -> int:
     """Segment every fitting series below ``paths``.
+
+    Args:
+        paths: folders or files.
+        bundle_name: of one of nestseg's, or the folder of another.
+        out: folder for the results.
+        trust: whether to run a bundle from elsewhere that the static audit refuses.
 
     Returns:
         0 if every fitting case was done, else 1.
 
     Raises:
-        InputError: nothing could be started: no such input, bundle or weights, nothing fits, or
-            ``out`` cannot be written.
+        InputError: nothing could be started: no such input, bundle or weights, the audit refuses
+            the bundle, nothing fits, or ``out`` cannot be written.
     """
     folder = bundles.find(bundle_name)
-    found = scan_with_progress(paths)
+    if not locate.is_ours(folder) and not trust:
+        _refuse_unlisted(folder)
+    selection = read_selection(folder)
+    found = scan_with_progress(paths, pictures=selection.pictures)
     _check_writable(out, paths)
     with tables.stderr.status("Loading the model …"):
         from nestseg.batch import cases as batch_cases
         from nestseg.batch import record, runner
         from nestseg.bundle import loaded
 
-        cases, skipped = batch_cases.choose(found.series, loaded.read_selection(folder))
+        cases, skipped = batch_cases.choose(found.series, selection)
         if not cases:
             raise InputError(_nothing_fits(paths, skipped, found.others))
         bundle = loaded.load(folder)
@@ -63,6 +74,16 @@ def run(paths: list[Path], bundle_name: str, out: Path) -> int:
         f"{done} of {len(results)} cases done; masks and previews in {out}, record in {path}"
     )
     return ALL_DONE if done == len(results) else SOME_FAILED
+
+
+def _refuse_unlisted(bundle: Path) -> None:
+    """Raise an InputError if the static audit finds anything in a bundle from elsewhere."""
+    from nestseg.bundle import audit, findings, manifest
+
+    found = findings.errors(manifest.check(bundle, demanded=False) + audit.audit(bundle))
+    if found:
+        more = f" (and {len(found) - 1} more: `nestseg bundle check`)" if len(found) > 1 else ""
+        raise InputError(f"{bundle.name}: {found[0].line}{more}; --trust runs it all the same")
 
 
 def _report(results: list[Result], skipped: list[Skipped], labels: list[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-from nestseg.bundle.configs import BundleConfig
+from nestseg.bundle.built import BundleConfig
 from nestseg.bundle.recipe import RECIPE
 from nestseg.networks.nodes import GridNetwork
 from nestseg_prep.errors import InputError

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from monai.data.meta_tensor import MetaTensor
 
-from nestseg.bundle.configs import BundleConfig
+from nestseg.bundle.built import BundleConfig
 from nestseg.bundle.loaded import LoadedBundle
 from nestseg.pruning.record import Failure
 from nestseg.pruning.scores import CaseScores, score
