@@ -44,20 +44,21 @@ class HeadLosses:
     def _start(self) -> None:
         self._heads, self._sums, self._iterations = [], torch.zeros(0), 0
 
-    def _add(self, engine: Engine) -> None:
+    def _add(self, engine: Any) -> None:
         total = engine.state.output["loss"].detach()
         several = self._heads if len(self._heads) > 1 else []
         losses = torch.stack([total, *several]).float()
         self._heads = []
         self._sums = losses if not self._iterations else self._sums + losses
         self._iterations += 1
+        engine.state.output = [engine.state.output]  # MONAI's MLflow handler wants one per image
 
-    def _finish(self, engine: Engine) -> None:
+    def _finish(self, engine: Any) -> None:
         if not self._iterations:
             return
         mean = self._sums / (self._iterations * idist.get_world_size())
         if idist.get_world_size() > 1:
-            mean = idist.all_reduce(mean)
+            mean = torch.as_tensor(idist.all_reduce(mean))
         total, *heads = mean.tolist()
         engine.state.metrics["train_loss"] = total
         for number, value in enumerate(heads, start=1):
@@ -87,7 +88,7 @@ class HeadDice:
     def _start(self) -> None:
         self._dice = []
 
-    def _add(self, engine: Engine) -> None:
+    def _add(self, engine: Any) -> None:
         heads = engine.state.output["pred"]
         if not isinstance(heads, list):
             return
@@ -101,6 +102,8 @@ class HeadDice:
             chosen = logits.argmax(1, keepdim=True) if logits.shape[1] > 1 else logits > 0
             dice(one_hot(chosen, classes), truth)
 
-    def _finish(self, engine: Engine) -> None:
+    def _finish(self, engine: Any) -> None:
         for number, dice in enumerate(self._dice, start=1):
-            engine.state.metrics[f"val_mean_dice_head_{number}"] = dice.aggregate().item()
+            engine.state.metrics[f"val_mean_dice_head_{number}"] = float(
+                torch.as_tensor(dice.aggregate())
+            )

@@ -114,7 +114,8 @@ class TrainingState:
         engine.logger.info("Resumed behind epoch %d of %d", done, planned)
 
     def _restore_best(self, metric: float, epoch: int) -> None:
-        kept = self.saver._key_metric_checkpoint.save_handler.filename
+        checkpoint: Any = self.saver._key_metric_checkpoint
+        kept = checkpoint.save_handler.filename
         if epoch < 1 or not (Path(self.saver.save_dir) / kept).is_file():
             return
         self.validator.state.best_metric = metric
