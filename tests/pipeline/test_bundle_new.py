@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 from nestseg.bundle import recipe
 from nestseg.bundle.loaded import load, read_selection
@@ -222,6 +223,12 @@ def test_the_bundle_trains_and_segments(
     made = new(data_sets.decathlon(data, [shape] * 4, spacing), out, GB)
     assert (made.plan.dims, made.plan.axcodes) == (dims, axcodes)
     train(out, epochs=2)
+    verify_net_in_out(
+        "network_def",
+        meta_file=str(out / "configs" / "metadata.json"),
+        config_file=str(out / "configs" / "inference.json"),
+        device="cpu",
+    )
     bundle = load(out)
     image = data_sets.labelled(shape, spacing, seed=9)[0]
     mask = bundle.segment(image)
@@ -258,3 +265,22 @@ def test_hippocampus_gets_the_plan_that_was_made_by_hand(shared_data: Path, tmp_
         "val": 20,
         "test": 20,
     }
+
+
+@pytest.mark.parametrize("write", [data_sets.decathlon, data_sets.nnunet])
+def test_the_metadata_keep_monais_schema(
+    shared_data: Path, tmp_path: Path, write: Callable[..., Path]
+) -> None:
+    schema = tmp_path / "schema.json"
+    source = shared_data.parent / "schemas" / "meta_schema_20240725.json"
+    if not source.is_file():
+        pytest.skip("MONAI's metadata schema is not here")
+    schema.write_bytes(source.read_bytes())
+    out = tmp_path / "balls"
+    new(write(tmp_path / "data", CUBES[:3]), out, GB)
+    verify_metadata(
+        meta_file=str(out / "configs" / "metadata.json"),
+        filepath=str(schema),
+        hash_val="cd64aa8a5904426f6fc6855dabe46af8c742d5bad644b4e9cfb78ebad09ad678",
+        hash_type="sha256",
+    )
