@@ -188,16 +188,14 @@ def test_our_own_layout_keeps_its_split(tmp_path: Path) -> None:
     assert made.data.modality is None
 
 
-def train(out: Path, epochs: int) -> None:
+def run(out: Path, *names: str, **options: int) -> None:
     workflow = ConfigWorkflow(
-        config_file=str(out / "configs" / "train.json"),
+        config_file=[str(out / "configs" / f"{name}.json") for name in names],
         meta_file=str(out / "configs" / "metadata.json"),
         logging_file=False,
         workflow_type="train",
         bundle_root=str(out),
-        epochs=epochs,
-        val_interval=1,
-        batch_size=2,
+        **options,
     )
     workflow.initialize()
     assert workflow.check_properties() == []
@@ -222,7 +220,10 @@ def test_the_bundle_trains_and_segments(
     data, out = tmp_path / "data", tmp_path / "balls"
     made = new(data_sets.decathlon(data, [shape] * 4, spacing), out, GB)
     assert (made.plan.dims, made.plan.axcodes) == (dims, axcodes)
-    train(out, epochs=2)
+    run(out, "train", epochs=2, val_interval=1, batch_size=2)
+    run(out, "train", "evaluate")
+    scores = (out / "eval" / "val_mean_dice_summary.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in scores] == ["class", "class0", "class1", "mean"]
     verify_net_in_out(
         "network_def",
         meta_file=str(out / "configs" / "metadata.json"),
