@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -33,29 +34,32 @@ def describe(item: Any) -> Any:
 
 
 def _describe(item: Any, parents: tuple[int, ...]) -> Any:
-    if isinstance(item, Enum):
-        return _describe(item.value, parents)
-    if isinstance(item, _PLAIN):
+    if isinstance(item, _PLAIN) and not isinstance(item, Enum):
         return item
     if id(item) in parents:
         return "its owner"
     inside = (*parents, id(item))
-    if isinstance(item, np.ndarray | np.generic | Tensor):
-        return _array(item)
     if isinstance(item, Mapping):
         return {str(key): _describe(value, inside) for key, value in item.items()}
     if isinstance(item, list | tuple):
         return [_describe(value, inside) for value in item]
-    if isinstance(item, Set):
+    if isinstance(item, AbstractSet):
         return sorted((_describe(value, inside) for value in item), key=repr)
-    if isinstance(item, torch.dtype | torch.device | np.dtype | Path | range | slice):
+    return _value(item) or _object(item, inside)
+
+
+def _value(item: Any) -> Any:
+    """Of what has one, but none that JSON knows."""
+    if isinstance(item, np.random.RandomState):
+        return "randomness"
+    if isinstance(item, np.ndarray | np.generic | Tensor):
+        return _array(item)
+    if isinstance(item, Enum | torch.dtype | torch.device | np.dtype | Path | range | slice):
         return str(item)
-    return _object(item, inside)
+    return None
 
 
 def _object(item: Any, parents: tuple[int, ...]) -> Any:
-    if isinstance(item, np.random.RandomState):
-        return "randomness"
     if isinstance(item, type | BuiltinFunctionType | np.ufunc):
         return f"{getattr(item, '__module__', '')}.{item.__name__}"
     if isinstance(item, FunctionType):
@@ -79,6 +83,11 @@ def _array(item: Any) -> dict[str, Any]:
 
 
 def _code(code: CodeType) -> str:
-    constants = [_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    constants = [
+        _code(c)
+        if isinstance(c, CodeType)
+        else repr(sorted(c, key=repr) if isinstance(c, frozenset) else c)
+        for c in code.co_consts
+    ]
     content = repr((code.co_code, constants, code.co_names))
     return hashlib.sha256(content.encode()).hexdigest()

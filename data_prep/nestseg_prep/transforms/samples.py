@@ -24,10 +24,10 @@ Notes = dict[str, Any]
 
 def first_random(transform: Compose) -> int:
     """Number of transforms before the first random one, as MONAI's ``CacheDataset`` counts."""
-    index = transform.get_index_of_first(
-        lambda t: isinstance(t, RandomizableTrait) or not isinstance(t, Transform)
-    )
-    return len(transform.transforms) if index is None else int(index)
+    for index, step in enumerate(transform.transforms):
+        if isinstance(step, RandomizableTrait) or not isinstance(step, Transform):
+            return index
+    return len(transform.transforms)
 
 
 def settings(transform: Compose) -> dict[str, Any]:

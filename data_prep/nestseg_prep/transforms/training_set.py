@@ -74,7 +74,9 @@ class TrainingSet(Dataset):
 
 
 def _make(data: Sequence[Case], transform: Compose) -> list[_InMemory]:
-    return [_InMemory(case, *made) for case in data for made in make_samples(case, transform)]
+    # A case that the list repeats, for more crops of it an epoch, is made and held once.
+    made = {id(case): make_samples(case, transform) for case in {id(c): c for c in data}.values()}
+    return [_InMemory(case, *sample) for case in data for sample in made[id(case)]]
 
 
 def _find(data: Sequence[Case], transform: Compose, folder: Path) -> list[_OnDisk]:

@@ -33,6 +33,8 @@ def read_pipeline(bundle: Path, dataset: Path) -> tuple[list[dict[str, Any]], Co
         parser = ConfigParser(json.loads(config.read_text()))
     except (OSError, ValueError) as error:
         raise InputError(f"{bundle.name}: no train.json that can be read") from error
+    if "dataset_dir" not in parser:
+        raise InputError(f"{bundle.name}: train.json has no `dataset_dir` that could be set")
     parser["bundle_root"] = str(bundle)
     parser["dataset_dir"] = str(dataset)
     found = []

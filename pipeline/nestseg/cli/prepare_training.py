@@ -40,9 +40,7 @@ def run(dataset: Path, bundle_name: str, out: Path) -> int:
         cases, transform = read_pipeline(folder, dataset.resolve())
     with tables.progress() as bar:
         task = bar.add_task("Preparing", total=len(cases))
-        outcomes = prepare_training_set(
-            cases, transform, out, on_case=lambda _: bar.advance(task)
-        )
+        outcomes = prepare_training_set(cases, transform, out, on_case=lambda _: bar.advance(task))
     _report(outcomes, out)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     for outcome in failed:
@@ -54,7 +52,7 @@ def run(dataset: Path, bundle_name: str, out: Path) -> int:
 
 
 def _report(outcomes: list[CaseOutcome], out: Path) -> None:
-    states = Counter(outcome.state for outcome in outcomes)
+    states = Counter[str](outcome.state for outcome in outcomes)
     classes: Counter[str] = Counter()
     shapes: dict[str, set[tuple[int, ...]]] = {}
     # A case that the list names twice is there once.
