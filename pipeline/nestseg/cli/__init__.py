@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from nestseg.cli import bundle as bundle_commands
+
 app = typer.Typer(
     no_args_is_help=True,
     invoke_without_command=True,
@@ -91,6 +93,32 @@ def segment(
     from nestseg.cli.segment import run
 
     raise typer.Exit(run(paths, bundle, out))
+
+
+@app.command()
+def prune(
+    bundle: Annotated[str, typer.Argument(help="Name of a bundle of nestseg, or a bundle folder.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="Data set with index.json, or a list of its cases.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the pruned bundle; new.")],
+    *,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(help="Dice that may be lost. Default: 0.01, or as little as budgets allow."),
+    ] = None,
+    budget_ms: Annotated[float | None, typer.Option(help="Time of a case on this machine.")] = None,
+    budget_mb: Annotated[float | None, typer.Option(help="Peak memory, in MB.")] = None,
+) -> None:
+    """Keep as many levels of a UNet++ as the validation cases need; write it as a bundle."""
+    from nestseg.cli.prune import run
+
+    if tolerance is None and budget_ms is None and budget_mb is None:
+        tolerance = 0.01
+    raise typer.Exit(run(bundle, data, out, tolerance, budget_ms, budget_mb))
+
+
+app.add_typer(bundle_commands.app, name="bundle")
 
 
 def main() -> None:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from nestseg.bundle import locate
-from nestseg.cli import tables
+from nestseg.cli import bundles, tables
 from nestseg.cli.scan import scan_with_progress
 from nestseg_prep.errors import InputError
 
@@ -36,11 +35,7 @@ def run(paths: list[Path], bundle_name: str, out: Path) -> int:
         InputError: nothing could be started: no such input, bundle or weights, nothing fits, or
             ``out`` cannot be written.
     """
-    folder = locate.find(bundle_name)
-    if not locate.is_ours(folder):
-        tables.stderr.print(
-            f"[yellow]{folder.name} did not come with nestseg: its configs are code and are run[/]"
-        )
+    folder = bundles.find(bundle_name)
     found = scan_with_progress(paths)
     _check_writable(out, paths)
     with tables.stderr.status("Loading the model …"):
