@@ -58,11 +58,29 @@ def scan(
 
 
 @app.command()
-def prepare(folder: Folder, out: Out) -> None:
-    """Write every accepted series as NIfTI with its true values and geometry."""
-    from nestseg.cli.prepare import run
+def prepare(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder with DICOM and NIfTI files, at any depth; with --bundle, a data set."
+        ),
+    ],
+    out: Out,
+    *,
+    bundle: Annotated[
+        str | None,
+        typer.Option("--bundle", "-b", help="Make the training set of this bundle's recipe."),
+    ] = None,
+) -> None:
+    """Write every accepted series as NIfTI, or the training set that a bundle asks for."""
+    if bundle is None:
+        from nestseg.cli.prepare import run
 
-    run(folder, out)
+        run(folder, out)
+    else:
+        from nestseg.cli.prepare_training import run as run_training
+
+        raise typer.Exit(run_training(folder, bundle, out))
 
 
 @app.command()
