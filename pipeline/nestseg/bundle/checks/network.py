@@ -153,6 +153,6 @@ def _first_value(loss: Any, out: Any, targets: tuple[Tensor, ...]) -> tuple[Tens
     for target in targets:
         try:
             return loss(out, target), ""
-        except Exception as error:  # noqa: BLE001, PERF203  whatever a loss raises
+        except Exception as error:  # noqa: BLE001  whatever a loss raises
             why = why or building.first_line(error)
     return None, why
