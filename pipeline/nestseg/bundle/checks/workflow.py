@@ -155,7 +155,10 @@ def _saved(handler: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _dead_macros(paths: list[Path]) -> Iterator[tuple[str, str]]:
     """Macros ``%id`` to what is not there; MONAI's error does not say where they stand."""
     parser = ConfigParser()
-    parser.read_config([str(path) for path in paths])
+    try:
+        parser.read_config([str(path) for path in paths])
+    except (ValueError, KeyError, IndexError):  # an overlay that reaches into what is not there
+        return
     for place, item in configs.leaves(parser.get()):
         if isinstance(item, str) and item.startswith("%"):
             text = ConfigParser.resolve_relative_ids(place.replace("#", "::"), item)
