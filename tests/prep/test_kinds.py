@@ -112,14 +112,10 @@ KINDS = {
     "one UID, two images": Kind(
         damaged(phantom.with_copy(5, new_pixels=True)), 0, (Code.DUPLICATE_POSITION,)
     ),
-    "uneven": Kind(damaged(phantom.uneven()), 0, (Code.UNEVEN_SPACING,)),
     "jitter of 2 um": Kind(damaged(jitter(0.002)), 1, misplaced=0.02),
-    "jitter of 60 um": Kind(damaged(jitter(0.06)), 0, (Code.UNEVEN_SPACING,)),
-    "gantry tilt": Kind(damaged(phantom.tilted(15)), 0, (Code.GANTRY_TILT,)),
-    "slight gantry tilt": Kind(damaged(phantom.tilted(1)), 0, (Code.GANTRY_TILT,)),
     "two series": Kind(lambda: [*CT.datasets(), *OTHER.datasets()], 2),
     "two series, one UID": Kind(
-        lambda: phantom.as_one_series(CT.datasets(), OTHER.datasets()), 0, (Code.UNEVEN_SPACING,)
+        lambda: phantom.as_one_series(CT.datasets(), OTHER.datasets()), 0, (Code.SCATTERED_SLICES,)
     ),
     "two studies, one UID": Kind(
         lambda: phantom.as_one_series(CT.datasets(), Phantom(study="second").datasets()),

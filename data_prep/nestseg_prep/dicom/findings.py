@@ -54,7 +54,9 @@ class Code(StrEnum):
     NO_FRAME_OF_REFERENCE = "no-frame-of-reference"
     TOO_FEW_SLICES = "too-few-slices"
     MISSING_SLICE = "missing-slice"
+    MISSING_SLICE_FILLED = "missing-slice-filled"
     UNEVEN_SPACING = "uneven-spacing"
+    SCATTERED_SLICES = "scattered-slices"
     GANTRY_TILT = "gantry-tilt"
     SAME_POSITION = "same-position"
     DUPLICATE_POSITION = "duplicate-position"
@@ -209,15 +211,26 @@ TABLE: Final[dict[Code, Entry]] = {
         "At least one slice inside the series is missing.",
         "Send the series again from its source.",
     ),
+    Code.MISSING_SLICE_FILLED: Entry(
+        Severity.WARNING,
+        "Missing slices were interpolated from their neighbours, as was asked for.",
+        "Look at the result near the gap, or send the series again from its source.",
+    ),
     Code.UNEVEN_SPACING: Entry(
+        Severity.WARNING,
+        "The slices are not evenly spaced: they were interpolated onto an even grid.",
+        "Nothing to do: masks can be taken back to the slices; compare with an even series.",
+    ),
+    Code.SCATTERED_SLICES: Entry(
         Severity.REFUSE,
-        "The slices are not evenly spaced along one line.",
-        "Give an evenly spaced reconstruction of the series.",
+        "The slices do not lie along one line, or the gaps between them are too unequal.",
+        "Give the series of evenly spaced cross-sections itself.",
     ),
     Code.GANTRY_TILT: Entry(
-        Severity.REFUSE,
-        "The slices are not stacked at right angles to their plane (gantry tilt).",
-        "Give a reconstruction without tilt.",
+        Severity.WARNING,
+        "The slices are not stacked at right angles to their plane (gantry tilt): they were "
+        "interpolated onto an upright grid.",
+        "Nothing to do: masks can be taken back to the slices.",
     ),
     Code.SAME_POSITION: Entry(
         Severity.REFUSE,

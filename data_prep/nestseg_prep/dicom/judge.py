@@ -11,12 +11,13 @@ from pydicom import config
 from pydicom.uid import UID
 
 from nestseg_prep import affine as affines
-from nestseg_prep.dicom import kinds
+from nestseg_prep.dicom import kinds, planes
 from nestseg_prep.dicom import stack as stacks
 from nestseg_prep.dicom.findings import Code, Finding
 from nestseg_prep.dicom.grouping import Group, PixelDigest, split
 from nestseg_prep.dicom.headers import Header, Pixels
 from nestseg_prep.dicom.references import SeriesRef, SliceRef
+from nestseg_prep.source import SourceGrid, SourceSlice
 
 # 2000 slices of 1024 x 1024 in float32 fit; a header that lies about its size does not.
 VOLUME_BYTES_LIMIT: Final = 16 * 2**30
@@ -56,10 +57,11 @@ def _judge(group: Group, key: str) -> SeriesRef:
         stacked = _stack(group, findings)
         if isinstance(stacked, stacks.Stack):
             stack = stacked
+            findings += stack.findings
         else:
             findings += stacked
         findings += _notes(group, headers)
-    shape = (first.columns, first.rows, len(group.slices))
+    shape = stack.shape if stack else (first.columns, first.rows, len(group.slices))
     if 4 * int(np.prod(shape, dtype=object)) > VOLUME_BYTES_LIMIT:
         findings.append(Finding(Code.TOO_LARGE, "x".join(map(str, shape))))
     slices = stack.slices if stack else group.slices
@@ -83,15 +85,22 @@ def _judge(group: Group, key: str) -> SeriesRef:
             SliceRef(header.path, frame.index, header.sop_uid, frame.slope, frame.intercept)
             for header, frame in (stack.slices if stack else ())
         ),
+        source=_source(stack) if stack else None,
         stored_range=_stored_range(headers),
     )
+
+
+def _source(stack: stacks.Stack) -> SourceGrid:
+    header = stack.slices[0].header
+    stored = tuple(SourceSlice(header.sop_uid, frame.index) for header, frame in stack.slices)
+    return SourceGrid(stored, header.rows, header.columns, stack.first_pixels)
 
 
 def _stack(group: Group, findings: Sequence[Finding]) -> stacks.Stack | list[Finding]:
     """The geometry, unless a finding made it pointless to ask."""
     if any(finding.refuses and finding.code is not Code.TRUNCATED for finding in findings):
         return []
-    broken = stacks.check_planes(group.slices)
+    broken = planes.check_planes(group.slices)
     return [broken] if broken else stacks.stack(group.slices)
 
 

@@ -32,12 +32,33 @@ def read_series(ref: SeriesRef) -> Volume:
     Raises:
         InputError: the series was refused, or a file of it is gone, changed or cannot be decoded.
     """
-    if not ref.accepted or ref.affine is None or ref.shape is None or ref.kind != "dicom":
+    array = read_stored(ref)
+    source, affine, shape = ref.source, ref.affine, ref.shape
+    if source is None or affine is None or shape is None:
+        msg = f"series {ref.key}: has no geometry; scan again"
+        raise InputError(msg)
+    uids = tuple(one.sop_uid for one in ref.slices)
+    if ref.resampled:
+        array, uids = source.lay(array, shape), ()
+    return Volume(array, affine, ref.series_uid, uids, source)
+
+
+def read_stored(ref: SeriesRef) -> npt.NDArray[Any]:
+    """Decodes the slices of a series as they are stored, without laying them on a grid.
+
+    Returns:
+        ``(columns, rows, slices)`` true values, rows upwards, slices in the order of
+        ``ref.slices``.
+
+    Raises:
+        InputError: as ``read_series``.
+    """
+    if not ref.accepted or ref.source is None:
         msg = f"series {ref.key}: refused; {ref.refusal or 'not a DICOM series'}"
         raise InputError(msg)
-    columns, rows, count = ref.shape
+    columns, rows, count = ref.source.columns, ref.source.rows, len(ref.slices)
     # Fortran order: a slice is one piece of memory, as it is in the file.
-    array = np.empty(ref.shape, dtype=value_type(ref), order="F")
+    array = np.empty((columns, rows, count), dtype=value_type(ref), order="F")
     opened: tuple[object, FileDataset] | None = None
     for k, one in enumerate(ref.slices):
         try:
@@ -52,7 +73,7 @@ def read_series(ref: SeriesRef) -> Volume:
             msg = f"series {ref.key}: slice {k + 1} of {count} changed its size; scan again"
             raise InputError(msg)
         array[:, ::-1, k] = _rescaled(values, one.slope, one.intercept, array.dtype).T
-    return Volume(array, ref.affine, ref.series_uid, tuple(one.sop_uid for one in ref.slices))
+    return array
 
 
 def value_type(ref: SeriesRef) -> DType:
