@@ -53,6 +53,7 @@ class Code(StrEnum):
     BAD_ORIENTATION = "bad-orientation"
     NO_FRAME_OF_REFERENCE = "no-frame-of-reference"
     TOO_FEW_SLICES = "too-few-slices"
+    FEW_SLICES = "few-slices"
     MISSING_SLICE = "missing-slice"
     MISSING_SLICE_FILLED = "missing-slice-filled"
     UNEVEN_SPACING = "uneven-spacing"
@@ -204,7 +205,12 @@ TABLE: Final[dict[Code, Entry]] = {
     Code.TOO_FEW_SLICES: Entry(
         Severity.REFUSE,
         "The series has fewer than three slices: their spacing cannot be verified.",
-        "Give the whole series.",
+        "Give the whole series, or ask for volumes of fewer slices if it is whole.",
+    ),
+    Code.FEW_SLICES: Entry(
+        Severity.WARNING,
+        "The series has one or two slices, as was asked for: their distance is not verified.",
+        "Check that the series is whole.",
     ),
     Code.MISSING_SLICE: Entry(
         Severity.REFUSE,

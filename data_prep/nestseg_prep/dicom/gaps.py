@@ -36,11 +36,14 @@ class Steps(NamedTuple):
     places: Array
 
 
-def judge(along: Array, *, fill_missing: bool = False) -> tuple[Steps | None, list[Finding]]:
+def judge(
+    along: Array, thickness: float | None, *, fill_missing: bool = False
+) -> tuple[Steps | None, list[Finding]]:
     """Finds the planes on which slices lie, or between which they have to be interpolated.
 
     Args:
-        along: ascending mm along the normal, from 0, of at least three slices; no place twice.
+        along: ascending mm along the normal, from 0; no place twice.
+        thickness: mm, taken for the distance where there is only one slice.
         fill_missing: interpolate a few missing slices instead of refusing.
 
     Returns:
@@ -60,6 +63,15 @@ def judge(along: Array, *, fill_missing: bool = False) -> tuple[Steps | None, li
     if gaps.max() > _WIDEST_TO_FINEST * gaps.min():
         return None, [Finding(Code.SCATTERED_SLICES, unequal)]
     return _interpolated(along, float(gaps.min())), [Finding(Code.UNEVEN_SPACING, unequal)]
+
+
+def _unverified(along: Array, thickness: float | None) -> tuple[Steps | None, list[Finding]]:
+    """One or two slices: nothing confirms the distance."""
+    count = len(along)
+    step = float(along[-1]) if count > 1 else thickness
+    if not step or step < 0:
+        return None, [Finding(Code.NO_GEOMETRY, "one slice without thickness")]
+    return Steps(step, count, np.arange(float(count))), [Finding(Code.FEW_SLICES, f"{count}")]
 
 
 def _is_regular(along: Array) -> bool:

@@ -36,6 +36,7 @@ class Frame:
         position: LPS mm of the centre of the first voxel, or ``None`` if not given.
         orientation: row direction (along which the column index grows), then column direction.
         spacing: mm between rows, then mm between columns: DICOM's own order.
+        thickness: SliceThickness in mm, which may differ from the distance between slices.
         slope: true value = stored value x slope + intercept.
         intercept: see ``slope``.
         rescaled: whether the header gave slope and intercept.
@@ -46,6 +47,7 @@ class Frame:
     position: tuple[float, ...] | None
     orientation: tuple[float, ...] | None
     spacing: tuple[float, ...] | None
+    thickness: float | None
     slope: float
     intercept: float
     rescaled: bool
@@ -108,6 +110,7 @@ _PLANE: Final = (
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
+    "SliceThickness",
     "RescaleSlope",
     "RescaleIntercept",
 )
@@ -224,12 +227,14 @@ def _frame(index: int, *sources: Dataset) -> Frame:
 
     slope = _numbers(found("RescaleSlope"), "RescaleSlope", 1)
     intercept = _numbers(found("RescaleIntercept"), "RescaleIntercept", 1)
+    thickness = _numbers(found("SliceThickness"), "SliceThickness", 1)
     phase = {name: "\\".join(_texts(found(name), name)) for name in PHASES}
     return Frame(
         index=index,
         position=_numbers(found("ImagePositionPatient"), "ImagePositionPatient", 3),
         orientation=_numbers(found("ImageOrientationPatient"), "ImageOrientationPatient", 6),
         spacing=_numbers(found("PixelSpacing"), "PixelSpacing", 2),
+        thickness=thickness[0] if thickness else None,
         slope=slope[0] if slope else 1.0,
         intercept=intercept[0] if intercept else 0.0,
         rescaled=slope is not None and intercept is not None,

@@ -20,9 +20,10 @@ from nestseg_prep.dicom import files, grouping, headers, judge, kinds
 from nestseg_prep.dicom.findings import Code, Finding
 from nestseg_prep.dicom.headers import Header, Pixels
 from nestseg_prep.dicom.references import OtherFile, ScanResult, SeriesRef
+from nestseg_prep.dicom.rules import SAFE, Rules
 from nestseg_prep.errors import InputError
 
-__all__ = ["OtherFile", "ScanResult", "SeriesRef", "scan"]
+__all__ = ["OtherFile", "Rules", "ScanResult", "SeriesRef", "scan"]
 
 _MEDIA_DIRECTORY: Final = "1.2.840.10008.1.3.10"
 _ANALYZE_SUFFIXES: Final = (".hdr", ".hdr.gz", ".img", ".img.gz")
@@ -36,12 +37,16 @@ class _Entry(NamedTuple):
 
 
 def scan(
-    root: Path | Sequence[Path], *, on_file: Callable[[int], None] | None = None
+    root: Path | Sequence[Path],
+    *,
+    rules: Rules = SAFE,
+    on_file: Callable[[int], None] | None = None,
 ) -> ScanResult:
     """Finds every DICOM series and NIfTI image below one or more folders.
 
     Args:
         root: folders (walked in full, links followed once) or files.
+        rules: what is refused.
         on_file: called with the number of files seen so far, for a progress display.
 
     Returns:
@@ -65,7 +70,7 @@ def scan(
         if on_file is not None:
             on_file(count)
     for group in grouping.by_series(found):
-        series += judge.judge_series(group, _pixel_digest)
+        series += judge.judge_series(group, _pixel_digest, rules)
     series = _with_damaged_neighbours(series, others)
     return ScanResult(
         tuple(sorted(_with_unique_keys(series), key=lambda ref: (ref.kind, ref.key))),

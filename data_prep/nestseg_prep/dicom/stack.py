@@ -19,8 +19,8 @@ from nestseg_prep.dicom import gaps, planes
 from nestseg_prep.dicom.findings import Code, Finding
 from nestseg_prep.dicom.headers import Slice
 from nestseg_prep.dicom.planes import Array, Directions
+from nestseg_prep.dicom.rules import SAFE, Rules
 
-MIN_SLICES: Final = 3
 _VOXEL_FRACTION: Final = 0.1
 # Slices that stray further than this from a line were not stacked on purpose.
 _STRAYING_PIXELS: Final = 1.0
@@ -47,17 +47,17 @@ class Stack:
     findings: tuple[Finding, ...] = ()
 
 
-def stack(slices: Sequence[Slice], *, fill_missing: bool = False) -> Stack | list[Finding]:
+def stack(slices: Sequence[Slice], rules: Rules = SAFE) -> Stack | list[Finding]:
     """Orders slices along their normal and derives the grid of their volume.
 
     Args:
         slices: passed ``check_planes``; one size, orientation and spacing; no place twice.
-        fill_missing: interpolate single missing slices instead of refusing the series.
+        rules: what is refused.
 
     Returns:
         The stack, or the findings that refuse it.
     """
-    if len(slices) < MIN_SLICES:
+    if len(slices) < rules.min_slices:
         return [Finding(Code.TOO_FEW_SLICES, f"{len(slices)}")]
     axes = planes.directions(slices)
     positions = planes.positions(slices)
@@ -68,7 +68,8 @@ def stack(slices: Sequence[Slice], *, fill_missing: bool = False) -> Stack | lis
     shifts = _in_plane_shifts(positions, axes, ordered[0])
 
     tilt, stray = _judge_shifts(shifts, along, ordered[0])
-    steps, notes = gaps.judge(along, fill_missing=fill_missing)
+    thickness = ordered[0].frame.thickness
+    steps, notes = gaps.judge(along, thickness, fill_missing=rules.fill_missing)
     findings = [*tilt, *stray, *notes]
     if steps is None or any(finding.refuses for finding in findings):
         return [finding for finding in findings if finding.refuses] or findings
