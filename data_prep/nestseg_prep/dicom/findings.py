@@ -74,6 +74,7 @@ class Code(StrEnum):
     SPLIT_BY_ORIENTATION = "split-by-orientation"
     SPLIT_BY_PHASE = "split-by-phase"
     UNREADABLE_NEIGHBOUR = "unreadable-neighbour"
+    UNREADABLE_MEMBER = "unreadable-member"
 
 
 class Entry(NamedTuple):
@@ -289,8 +290,13 @@ TABLE: Final[dict[Code, Entry]] = {
     ),
     Code.UNREADABLE_NEIGHBOUR: Entry(
         Severity.WARNING,
-        "A damaged DICOM file lies in the same folder and may belong to this series.",
+        "A damaged file lies in a folder of several series and may belong to this one.",
         "Check that the series is complete at both ends, or send it again.",
+    ),
+    Code.UNREADABLE_MEMBER: Entry(
+        Severity.REFUSE,
+        "A damaged file lies among the files of this series alone: it may be one of its slices.",
+        "Send the series again from its source, or take the damaged file away.",
     ),
 }
 

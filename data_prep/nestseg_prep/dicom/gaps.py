@@ -51,6 +51,8 @@ def judge(
         the finding refuses.
     """
     count = len(along)
+    if count < 3:
+        return _unverified(along, thickness)
     step = along[-1] / (count - 1)
     if np.abs(along - step * np.arange(count)).max() <= _VOXEL_FRACTION * step and _is_regular(
         along

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -26,6 +27,8 @@ from nestseg_prep.errors import InputError
 __all__ = ["OtherFile", "Rules", "ScanResult", "SeriesRef", "scan"]
 
 _MEDIA_DIRECTORY: Final = "1.2.840.10008.1.3.10"
+_PREAMBLE_BYTES: Final = 132
+_TOO_SHORT: Final = "shorter than any image"
 _ANALYZE_SUFFIXES: Final = (".hdr", ".hdr.gz", ".img", ".img.gz")
 
 
@@ -118,8 +121,9 @@ def _classify(entry: _Entry) -> Header | SeriesRef | OtherFile:
         header = headers.read_header(entry.path)
     except files.NotDicomError:
         analyze = lower.endswith(_ANALYZE_SUFFIXES)
-        code = Code.ANALYZE if analyze else Code.NOT_AN_IMAGE_FILE
-        return OtherFile(entry.path, Finding(code))
+        short = entry.path.stat().st_size < _PREAMBLE_BYTES
+        foreign = Finding(Code.NOT_AN_IMAGE_FILE, _TOO_SHORT if short else "")
+        return OtherFile(entry.path, Finding(Code.ANALYZE) if analyze else foreign)
     except files.DamagedFileError as error:
         return OtherFile(entry.path, Finding(Code.UNREADABLE, str(error)))
     except PermissionError:
@@ -182,19 +186,44 @@ def _pixel_digest(one: headers.Slice) -> str:
 def _with_damaged_neighbours(
     series: Sequence[SeriesRef], others: Sequence[OtherFile]
 ) -> list[SeriesRef]:
-    """Warns where an unreadable DICOM file might have been the end slice of a series."""
+    """Speaks up where an unreadable file might have been a slice.
+
+    Where it lies among the files of one series alone, the series is put aside: what is left of it
+    may still look perfect. Among several, nobody can tell whose it was.
+    """
+    members: dict[Path, set[tuple[str, str]]] = defaultdict(set)
+    suffixes: dict[Path, set[str]] = defaultdict(set)
+    for ref in series:
+        for path in ref.files if ref.kind == "dicom" else ():
+            members[path.parent].add((ref.study_uid, ref.series_uid))
+            suffixes[path.parent].add(path.suffix.lower())
     damaged = Counter(
-        other.path.parent for other in others if other.finding.code is Code.UNREADABLE
+        other.path.parent for other in others if _may_be_a_slice(other, suffixes[other.path.parent])
     )
     result = []
     for ref in series:
         folders = {path.parent for path in ref.files}
         count = sum(damaged[folder] for folder in folders)
-        if count and ref.kind == "dicom":
-            result.append(ref.noting(Finding(Code.UNREADABLE_NEIGHBOUR, f"{count} files")))
-        else:
+        if not count or ref.kind != "dicom":
             result.append(ref)
+            continue
+        alone = any(damaged[folder] and len(members[folder]) == 1 for folder in folders)
+        code = Code.UNREADABLE_MEMBER if alone else Code.UNREADABLE_NEIGHBOUR
+        # In front: what else seems wrong may follow from it.
+        findings = (Finding(code, f"{count} files"), *ref.findings)
+        result.append(replace(ref, findings=findings))
     return result
+
+
+def _may_be_a_slice(other: OtherFile, suffixes: set[str]) -> bool:
+    """Whether a file is damaged DICOM, or empty or overwritten under the name of a slice."""
+    if other.finding.code is Code.UNREADABLE:
+        return True
+    suffix = other.path.suffix.lower()
+    if other.finding.code is not Code.NOT_AN_IMAGE_FILE or suffix not in suffixes:
+        return False
+    # Notes without suffix lie in folders of slices without suffix; only short ones are in doubt.
+    return bool(suffix) or other.finding.detail == _TOO_SHORT
 
 
 def _with_unique_keys(series: Sequence[SeriesRef]) -> list[SeriesRef]:

@@ -98,10 +98,10 @@ def _judge_shifts(shifts: Array, along: Array, first: Slice) -> tuple[list[Findi
         millimetres = np.linalg.norm(shifts * [between_columns, between_rows], axis=1).max()
         return [], [Finding(Code.SCATTERED_SLICES, f"shifted sideways by {millimetres:.1f} mm")]
     tangent = np.linalg.norm(slope * [between_columns, between_rows])
-    slanting = np.linalg.norm(shifts[-1]) > _VOXEL_FRACTION
+    slanting = np.linalg.norm(shifts[-1]) > max(_VOXEL_FRACTION, 2 * strays)
     tilt = [Finding(Code.GANTRY_TILT, f"{np.degrees(np.arctan(tangent)):.1f} degrees")]
     uneven = [Finding(Code.UNEVEN_SPACING, f"{strays:.2f} pixels sideways")]
-    return tilt if slanting else [], uneven if strays > _VOXEL_FRACTION else []
+    return tilt if slanting else [], uneven if strays > _VOXEL_FRACTION or not slanting else []
 
 
 def _on_grid(
