@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from nestseg_prep import affine as affines
 from nestseg_prep.errors import InputError
+from nestseg_prep.fill import Range, without_fill
 from nestseg_prep.source import SourceGrid
 
 
@@ -24,6 +25,8 @@ class Volume:
         sop_uids: SOPInstanceUID of each slice along ``k``; empty for a NIfTI file, and where the
             voxels are not the stored pixels but were resampled from them.
         source: where the stored slices lie in this grid, ``None`` for a NIfTI file.
+        fill: for each plane ``k`` the lowest and highest value that stand where there is no image,
+            empty if there are none; ``image`` is without them.
 
     Raises:
         InputError: if the array has not three axes, or the affine is not a finite, invertible
@@ -35,6 +38,7 @@ class Volume:
     series_uid: str | None = None
     sop_uids: tuple[str, ...] = ()
     source: SourceGrid | None = None
+    fill: tuple[Range | None, ...] = ()
 
     def __post_init__(self) -> None:
         affine = np.asarray(self.affine, dtype=np.float64)
@@ -54,6 +58,11 @@ class Volume:
             msg = f"{len(self.sop_uids)} SOPInstanceUIDs for {self.array.shape[2]} slices"
             raise InputError(msg)
         object.__setattr__(self, "affine", affine)
+
+    @property
+    def image(self) -> npt.NDArray[Any]:
+        """The voxels for a network: the lowest value of the image where there is none."""
+        return without_fill(self.array, self.fill)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -32,6 +32,8 @@ class Code(StrEnum):
     NOT_A_REGULAR_FILE = "not-a-regular-file"
     DICOMDIR = "dicomdir"
     NO_PIXELS = "no-pixels"
+    ARCHIVE = "archive"
+    ARCHIVE_REFUSED = "archive-refused"
     ANALYZE = "analyze"
     NIFTI_REFUSED = "nifti-refused"
     # An object that is no volume by its nature
@@ -118,6 +120,16 @@ TABLE: Final[dict[Code, Entry]] = {
         "The DICOM object holds no image: a report, a document, contours or a presentation.",
         "Nothing to do.",
     ),
+    Code.ARCHIVE: Entry(
+        Severity.WARNING,
+        "The file is an archive whose content was not looked at.",
+        "Give the archive itself as input, or unpack it; archives in archives are never opened.",
+    ),
+    Code.ARCHIVE_REFUSED: Entry(
+        Severity.REFUSE,
+        "The archive is broken or not safe to unpack.",
+        "Pack the study anew: plain files, no links, no password; or give the folder.",
+    ),
     Code.ANALYZE: Entry(
         Severity.REFUSE,
         "Analyze and two-file NIfTI images do not say reliably which side is left.",
@@ -186,7 +198,7 @@ TABLE: Final[dict[Code, Entry]] = {
     Code.PADDING_VALUE: Entry(
         Severity.INFO,
         "The scanner filled pixels outside its field of view with a value of its own.",
-        "Nothing to do; clip intensities before using their minimum.",
+        "Nothing to do: a network sees the lowest other value of the image there.",
     ),
     Code.NO_GEOMETRY: Entry(
         Severity.REFUSE,

@@ -56,7 +56,10 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """What we need to know of one DICOM file."""
+    """What we need to know of one DICOM file.
+
+    ``padding`` is the range of stored values that fill pixels without image, if it is declared.
+    """
 
     path: Path = field(repr=False)
     sop_class: str
@@ -76,7 +79,7 @@ class Header:
     photometric: str
     transfer_syntax: str
     frame_of_reference: str = field(repr=False)
-    padding: bool
+    padding: tuple[int, int] | None
     lookup_table: bool
     gzipped: bool
     enhanced: bool
@@ -133,6 +136,7 @@ _WANTED: Final = (
     "PhotometricInterpretation",
     "FrameOfReferenceUID",
     "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
     "ModalityLUTSequence",
     "NumberOfFrames",
     "ConcatenationUID",
@@ -208,7 +212,7 @@ def _header(path: Path, dataset: FileDataset, file: BinaryIO) -> Header:
         photometric=_text(dataset, "PhotometricInterpretation"),
         transfer_syntax=str(dataset.file_meta.TransferSyntaxUID),
         frame_of_reference=_text(dataset, "FrameOfReferenceUID"),
-        padding="PixelPaddingValue" in dataset,
+        padding=_padding(dataset, bits),
         lookup_table=bool(dataset.get("ModalityLUTSequence")),
         gzipped=files.was_gzipped(file),
         enhanced=enhanced,
@@ -253,6 +257,20 @@ def _enhanced_frames(dataset: Dataset) -> tuple[Frame, ...]:
 def _macros(groups: Sequence[Dataset]) -> list[Dataset]:
     """The macros of functional groups that say where a frame lies and what it shows."""
     return [item for group in groups for name in _GROUPS for item in group.get(name) or ()]
+
+
+def _padding(dataset: Dataset, bits: int) -> tuple[int, int] | None:
+    """The declared padding, in the representation of the pixels (PS3.3 C.7.5.1.1.2)."""
+    ends = [_numbers(dataset, name, 1) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if ends[0] is None:
+        return None
+    values = [int(end[0]) for end in ends if end is not None]
+    # Some scanners write a negative value into an unsigned tag, or the reverse.
+    if _count(dataset, "PixelRepresentation") == 1:
+        values = [value - (1 << bits) if value >= 1 << (bits - 1) else value for value in values]
+    else:
+        values = [value % (1 << bits) for value in values]
+    return min(values), max(values)
 
 
 def _texts(dataset: Dataset, keyword: str) -> list[str]:

@@ -86,7 +86,14 @@ def _judge(group: Group, key: str, rules: Rules) -> SeriesRef:
         findings=tuple(dict.fromkeys(findings)),
         description=first.description,
         slices=tuple(
-            SliceRef(header.path, frame.index, header.sop_uid, frame.slope, frame.intercept)
+            SliceRef(
+                header.path,
+                frame.index,
+                header.sop_uid,
+                frame.slope,
+                frame.intercept,
+                header.padding,
+            )
             for header, frame in (stack.slices if stack else ())
         ),
         source=_source(stack) if stack else None,
@@ -180,6 +187,6 @@ def _notes(group: Group, headers: Sequence[Header]) -> list[Finding]:
         (Code.COMPRESSED_FILE, any(header.gzipped for header in headers)),
         (Code.MONOCHROME1, any(header.photometric == "MONOCHROME1" for header in headers)),
         (Code.RESCALE_MISSING, headers[0].modality == "CT" and unscaled),
-        (Code.PADDING_VALUE, any(header.padding for header in headers)),
+        (Code.PADDING_VALUE, any(header.padding is not None for header in headers)),
     )
     return [Finding(code) for code, applies in checks if applies]

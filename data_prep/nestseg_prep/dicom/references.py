@@ -21,6 +21,7 @@ class SliceRef(NamedTuple):
         sop_uid: SOPInstanceUID of the file.
         slope: true value = stored value x slope + intercept.
         intercept: see ``slope``.
+        padding: range of stored values that stand where there is no image, if there is one.
     """
 
     path: Path
@@ -28,6 +29,7 @@ class SliceRef(NamedTuple):
     sop_uid: str
     slope: float
     intercept: float
+    padding: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

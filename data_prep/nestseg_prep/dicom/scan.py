@@ -7,42 +7,34 @@ themselves. Nothing that a file holds stops the scan.
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from nestseg_prep import affine as affines
 from nestseg_prep import nifti_header
-from nestseg_prep.dicom import files, grouping, headers, judge, kinds
+from nestseg_prep.dicom import files, grouping, headers, judge, kinds, neighbours, walk
 from nestseg_prep.dicom.findings import Code, Finding
 from nestseg_prep.dicom.headers import Header, Pixels
+from nestseg_prep.dicom.neighbours import TOO_SHORT
 from nestseg_prep.dicom.references import OtherFile, ScanResult, SeriesRef
 from nestseg_prep.dicom.rules import SAFE, Rules
+from nestseg_prep.dicom.walk import Entry
 from nestseg_prep.errors import InputError
 
 __all__ = ["OtherFile", "Rules", "ScanResult", "SeriesRef", "scan"]
 
 _MEDIA_DIRECTORY: Final = "1.2.840.10008.1.3.10"
 _PREAMBLE_BYTES: Final = 132
-_TOO_SHORT: Final = "shorter than any image"
 _ANALYZE_SUFFIXES: Final = (".hdr", ".hdr.gz", ".img", ".img.gz")
-
-
-class _Entry(NamedTuple):
-    path: Path
-    name: str
-    """Path relative to the root, with ``/``: the part of a path that does not depend on where
-    the data happen to lie."""
 
 
 def scan(
     root: Path | Sequence[Path],
     *,
     rules: Rules = SAFE,
+    unpack_to: Path | None = None,
     on_file: Callable[[int], None] | None = None,
 ) -> ScanResult:
     """Finds every DICOM series and NIfTI image below one or more folders.
@@ -50,6 +42,8 @@ def scan(
     Args:
         root: folders (walked in full, links followed once) or files.
         rules: what is refused.
+        unpack_to: folder into which zip and tar files are unpacked, which has to stay for as long
+            as their series are read; without it, archives are only named.
         on_file: called with the number of files seen so far, for a progress display.
 
     Returns:
@@ -62,7 +56,8 @@ def scan(
     found: list[Header] = []
     series: list[SeriesRef] = []
     others: list[OtherFile] = []
-    for count, entry in enumerate(_walk(roots), start=1):
+    entries = walk.files_below(roots, unpack_to)
+    for count, entry in enumerate(entries, start=1):
         item = entry if isinstance(entry, OtherFile) else _classify(entry)
         if isinstance(item, Header):
             found.append(item)
@@ -74,46 +69,14 @@ def scan(
             on_file(count)
     for group in grouping.by_series(found):
         series += judge.judge_series(group, _pixel_digest, rules)
-    series = _with_damaged_neighbours(series, others)
+    series = neighbours.warned(series, others)
     return ScanResult(
         tuple(sorted(_with_unique_keys(series), key=lambda ref: (ref.kind, ref.key))),
         tuple(sorted(others, key=lambda other: str(other.path))),
     )
 
 
-def _walk(roots: Sequence[Path]) -> Iterator[_Entry | OtherFile]:
-    """Every regular file once, however many links lead to it."""
-    seen: set[tuple[int, int]] = set()
-    for root in roots:
-        if not root.exists():
-            msg = f"{root.name}: no such file or folder; check the path"
-            raise InputError(msg)
-        yield from _visit(root, root.name if root.is_file() else "", seen)
-
-
-def _visit(path: Path, name: str, seen: set[tuple[int, int]]) -> Iterator[_Entry | OtherFile]:
-    try:
-        status = path.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            return
-        seen.add((status.st_dev, status.st_ino))
-        if stat.S_ISREG(status.st_mode):
-            yield _Entry(path, name)
-        elif stat.S_ISDIR(status.st_mode):
-            with os.scandir(path) as entries:
-                children = sorted(entry.name for entry in entries)
-            for child in children:
-                yield from _visit(path / child, f"{name}/{child}" if name else child, seen)
-        else:
-            yield OtherFile(path, Finding(Code.NOT_A_REGULAR_FILE))
-    except PermissionError:
-        yield OtherFile(path, Finding(Code.PERMISSION_DENIED))
-    except OSError:
-        # A link to nothing or to itself, or gone since the folder was listed.
-        yield OtherFile(path, Finding(Code.NOT_A_REGULAR_FILE))
-
-
-def _classify(entry: _Entry) -> Header | SeriesRef | OtherFile:
+def _classify(entry: Entry) -> Header | SeriesRef | OtherFile:
     lower = entry.path.name.lower()
     try:
         if lower.endswith(nifti_header.SUFFIXES):
@@ -122,7 +85,7 @@ def _classify(entry: _Entry) -> Header | SeriesRef | OtherFile:
     except files.NotDicomError:
         analyze = lower.endswith(_ANALYZE_SUFFIXES)
         short = entry.path.stat().st_size < _PREAMBLE_BYTES
-        foreign = Finding(Code.NOT_AN_IMAGE_FILE, _TOO_SHORT if short else "")
+        foreign = Finding(Code.NOT_AN_IMAGE_FILE, TOO_SHORT if short else "")
         return OtherFile(entry.path, Finding(Code.ANALYZE) if analyze else foreign)
     except files.DamagedFileError as error:
         return OtherFile(entry.path, Finding(Code.UNREADABLE, str(error)))
@@ -133,7 +96,7 @@ def _classify(entry: _Entry) -> Header | SeriesRef | OtherFile:
     return _sorted_out(entry, header)
 
 
-def _sorted_out(entry: _Entry, header: Header) -> Header | OtherFile:
+def _sorted_out(entry: Entry, header: Header) -> Header | OtherFile:
     """Keeps headers of images; a slice whose pixels are missing stays with its series."""
     if header.sop_class == _MEDIA_DIRECTORY:
         return OtherFile(entry.path, Finding(Code.DICOMDIR))
@@ -145,7 +108,7 @@ def _sorted_out(entry: _Entry, header: Header) -> Header | OtherFile:
     return header
 
 
-def _nifti_ref(entry: _Entry) -> SeriesRef:
+def _nifti_ref(entry: Entry) -> SeriesRef:
     """A NIfTI file as a series of its own, judged by its header."""
     header = None
     findings: tuple[Finding, ...] = ()
@@ -181,49 +144,6 @@ def _pixel_digest(one: headers.Slice) -> str:
     with files.open_plain(one.header.path) as file:
         pixels = files.read_dataset(file).get("PixelData") or b""
     return f"{hashlib.sha256(pixels).hexdigest()} {one.frame.index}"
-
-
-def _with_damaged_neighbours(
-    series: Sequence[SeriesRef], others: Sequence[OtherFile]
-) -> list[SeriesRef]:
-    """Speaks up where an unreadable file might have been a slice.
-
-    Where it lies among the files of one series alone, the series is put aside: what is left of it
-    may still look perfect. Among several, nobody can tell whose it was.
-    """
-    members: dict[Path, set[tuple[str, str]]] = defaultdict(set)
-    suffixes: dict[Path, set[str]] = defaultdict(set)
-    for ref in series:
-        for path in ref.files if ref.kind == "dicom" else ():
-            members[path.parent].add((ref.study_uid, ref.series_uid))
-            suffixes[path.parent].add(path.suffix.lower())
-    damaged = Counter(
-        other.path.parent for other in others if _may_be_a_slice(other, suffixes[other.path.parent])
-    )
-    result = []
-    for ref in series:
-        folders = {path.parent for path in ref.files}
-        count = sum(damaged[folder] for folder in folders)
-        if not count or ref.kind != "dicom":
-            result.append(ref)
-            continue
-        alone = any(damaged[folder] and len(members[folder]) == 1 for folder in folders)
-        code = Code.UNREADABLE_MEMBER if alone else Code.UNREADABLE_NEIGHBOUR
-        # In front: what else seems wrong may follow from it.
-        findings = (Finding(code, f"{count} files"), *ref.findings)
-        result.append(replace(ref, findings=findings))
-    return result
-
-
-def _may_be_a_slice(other: OtherFile, suffixes: set[str]) -> bool:
-    """Whether a file is damaged DICOM, or empty or overwritten under the name of a slice."""
-    if other.finding.code is Code.UNREADABLE:
-        return True
-    suffix = other.path.suffix.lower()
-    if other.finding.code is not Code.NOT_AN_IMAGE_FILE or suffix not in suffixes:
-        return False
-    # Notes without suffix lie in folders of slices without suffix; only short ones are in doubt.
-    return bool(suffix) or other.finding.detail == _TOO_SHORT
 
 
 def _with_unique_keys(series: Sequence[SeriesRef]) -> list[SeriesRef]:

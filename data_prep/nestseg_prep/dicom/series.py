@@ -9,13 +9,16 @@ import numpy.typing as npt
 from pydicom.dataset import FileDataset
 
 from nestseg_prep.dicom import files
+from nestseg_prep.dicom.findings import Code
 from nestseg_prep.dicom.pixels import PixelError, stored_values
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.errors import InputError
+from nestseg_prep.fill import Range, without_fill
 from nestseg_prep.volume import Volume
 
 DType: TypeAlias = np.dtype[Any]
 
+_AIR: Final = -1024.0  # HU
 _INTEGERS: Final = (np.int16, np.uint16, np.int32)
 
 
@@ -37,10 +40,13 @@ def read_series(ref: SeriesRef) -> Volume:
     if source is None or affine is None or shape is None:
         msg = f"series {ref.key}: has no geometry; scan again"
         raise InputError(msg)
-    uids = tuple(one.sop_uid for one in ref.slices)
+    fill = _fill(ref)
     if ref.resampled:
-        array, uids = source.lay(array, shape), ()
-    return Volume(array, affine, ref.series_uid, uids, source)
+        # Interpolation would mix what is no image into what is.
+        array = source.lay(without_fill(array, fill), shape)
+        return Volume(array, affine, ref.series_uid, source=source)
+    uids = tuple(one.sop_uid for one in ref.slices)
+    return Volume(array, affine, ref.series_uid, uids, source, fill)
 
 
 def read_stored(ref: SeriesRef) -> npt.NDArray[Any]:
@@ -74,6 +80,24 @@ def read_stored(ref: SeriesRef) -> npt.NDArray[Any]:
             raise InputError(msg)
         array[:, ::-1, k] = _rescaled(values, one.slope, one.intercept, array.dtype).T
     return array
+
+
+def _fill(ref: SeriesRef) -> tuple[Range | None, ...]:
+    """The true values that stand where a slice has no image.
+
+    In CT that is also whatever lies below air, declared or not.
+    """
+    in_hounsfield = ref.modality == "CT" and not any(
+        finding.code is Code.RESCALE_MISSING for finding in ref.findings
+    )
+    ranges: list[Range | None] = []
+    for one in ref.slices:
+        ends = [one.slope * stored + one.intercept for stored in one.padding or ()]
+        if in_hounsfield and max(ends, default=_AIR) <= _AIR:
+            ranges.append((-np.inf, max([*ends, np.nextafter(_AIR, -np.inf)])))
+        else:
+            ranges.append((min(ends), max(ends)) if ends else None)
+    return tuple(ranges) if any(ranges) else ()
 
 
 def value_type(ref: SeriesRef) -> DType:
