@@ -355,3 +355,34 @@ class Finding:
             "detail": self.detail,
             "remedy": self.remedy,
         }
+
+
+def page() -> str:
+    """The table as the page ``docs/findings.md``."""
+    lines = [
+        "# Findings: what is noticed about an input",
+        "",
+        "`nestseg scan` names these codes, `--json` gives them with their figures. "
+        "`refuse`: not used, since whatever we made of it might be silently wrong. "
+        "`warning`: used, but a person should look. `info`: noted.",
+        "",
+        "Made by `make docs/findings.md` from `nestseg_prep/dicom/findings.py`.",
+    ]
+    for severity in (Severity.REFUSE, Severity.WARNING, Severity.INFO):
+        lines += [
+            "",
+            f"## {severity}",
+            "",
+            "| code | what it means | what to do |",
+            "|---|---|---|",
+        ]
+        lines += [
+            f"| `{code}` | {entry.sentence} | {entry.remedy} |"
+            for code, entry in sorted(TABLE.items())
+            if entry.severity is severity
+        ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -15,7 +15,8 @@ from nestseg_prep.dicom import kinds, planes
 from nestseg_prep.dicom import stack as stacks
 from nestseg_prep.dicom.findings import Code, Finding
 from nestseg_prep.dicom.grouping import Group, PixelDigest, split
-from nestseg_prep.dicom.headers import Header, Pixels
+from nestseg_prep.dicom.headers import Header
+from nestseg_prep.dicom.lengths import Pixels
 from nestseg_prep.dicom.references import SeriesRef, SliceRef
 from nestseg_prep.dicom.rules import SAFE, Rules
 from nestseg_prep.source import SourceGrid, SourceSlice

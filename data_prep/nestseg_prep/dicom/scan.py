@@ -16,7 +16,8 @@ from nestseg_prep import affine as affines
 from nestseg_prep import nifti_header
 from nestseg_prep.dicom import files, grouping, headers, judge, kinds, neighbours, walk
 from nestseg_prep.dicom.findings import Code, Finding
-from nestseg_prep.dicom.headers import Header, Pixels
+from nestseg_prep.dicom.headers import Header
+from nestseg_prep.dicom.lengths import Pixels
 from nestseg_prep.dicom.neighbours import TOO_SHORT
 from nestseg_prep.dicom.references import OtherFile, ScanResult, SeriesRef
 from nestseg_prep.dicom.rules import SAFE, Rules
