@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from nestseg.outputs.dicom.encoding import Encoding
+
 app = typer.Typer(
     no_args_is_help=True,
     invoke_without_command=True,
@@ -68,11 +70,19 @@ def segment(
         str, typer.Option("--bundle", "-b", help="Name of a bundle of nestseg, or a bundle folder.")
     ],
     out: Out,
+    *,
+    dicom: Annotated[
+        bool,
+        typer.Option("--dicom", help="Beside NIfTI, write DICOM SEG and SR for DICOM series."),
+    ] = False,
+    seg_type: Annotated[
+        Encoding, typer.Option(help="With --dicom: bits for every reader, or a small label map.")
+    ] = Encoding.BINARY,
 ) -> None:
     """Segment every series that fits the bundle; masks lie on the source voxels."""
     from nestseg.cli.segment import run
 
-    raise typer.Exit(run(paths, bundle, out))
+    raise typer.Exit(run(paths, bundle, out, dicom=seg_type if dicom else None))
 
 
 def main() -> None:

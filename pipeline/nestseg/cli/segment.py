@@ -20,14 +20,21 @@ if TYPE_CHECKING:
 
     from nestseg.batch.cases import Skipped
     from nestseg.batch.runner import Result
+    from nestseg.outputs.dicom.encoding import Encoding
     from nestseg_prep.dicom.references import OtherFile
 
 ALL_DONE = 0
 SOME_FAILED = 1
 
 
-def run(paths: list[Path], bundle_name: str, out: Path) -> int:
+def run(paths: list[Path], bundle_name: str, out: Path, *, dicom: Encoding | None = None) -> int:
     """Segment every fitting series below ``paths``.
+
+    Args:
+        paths: folders or files.
+        bundle_name: with what.
+        out: made if missing.
+        dicom: how to write DICOM SEG, with SR; ``None`` for neither.
 
     Returns:
         0 if every fitting case was done, else 1.
@@ -54,7 +61,7 @@ def run(paths: list[Path], bundle_name: str, out: Path) -> int:
         bundle = loaded.load(folder)
     with tables.progress() as bar:
         task = bar.add_task("Segmenting", total=len(cases))
-        results = runner.run(cases, bundle, out, on_result=lambda _: bar.advance(task))
+        results = runner.run(cases, bundle, out, dicom=dicom, on_result=lambda _: bar.advance(task))
     path = record.write_record(out, bundle, results, skipped, found.others)
     _report(results, skipped, list(bundle.labels.values()))
     if found.others:
@@ -63,6 +70,8 @@ def run(paths: list[Path], bundle_name: str, out: Path) -> int:
         if not result.done:
             line = f"nestseg: {result.case.name}: {result.error}"
             tables.stderr.print(line, soft_wrap=True, markup=False, highlight=False)
+    if dicom and (files := sum(result.case.ref.kind == "nifti" for result in results)):
+        tables.console.print(f"{files} NIfTI files have no DICOM source: no SEG and SR for them")
     done = sum(result.done for result in results)
     tables.console.print(
         f"{done} of {len(results)} cases done; masks and previews in {out}, record in {path}"
