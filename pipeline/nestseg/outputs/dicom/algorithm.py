@@ -43,8 +43,11 @@ class Algorithm:
         return self.bundle_version[:_LONG_STRING]
 
     @property
-    def software_versions(self) -> list[str]:
-        """Names and versions of everything that had a hand in the result."""
+    def software_versions(self) -> Any:
+        """Names and versions of everything that had a hand in the result, a list of texts.
+
+        highdicom's annotations allow a tuple of one only; pydicom writes no tuples.
+        """
         libraries = [f"{name} {version(name)}" for name in ("nestseg", "torch", "monai")]
         return [f"{self.name} {self.bundle_version}"[:_LONG_STRING], *libraries]
 

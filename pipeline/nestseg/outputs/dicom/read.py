@@ -23,6 +23,7 @@ from nestseg_prep.dicom import files
 from nestseg_prep.errors import InputError
 
 Array = npt.NDArray[np.float64]
+Index = npt.NDArray[np.intp]
 
 # Writers round positions; half a voxel would be a guess.
 _OFF_GRID_VOXELS: Final = 0.1
@@ -118,18 +119,18 @@ class SegmentationFile:
         """
         fractional = self.kind == "FRACTIONAL"
         shape = (len(self.segments), *source.shape)
-        masks = np.zeros(shape, np.float32 if fractional else np.bool_)
+        masks: npt.NDArray[Any] = np.zeros(shape, np.float32 if fractional else np.bool_)
         full = float(self._object.get("MaximumFractionalValue", 1))
         order = {segment.number: index for index, segment in enumerate(self.segments)}
         for frame in self._frames():
             rows, columns = np.nonzero(frame.pixels)
             values = frame.pixels[rows, columns]
-            place = _indices(frame, source, rows, columns)
+            k, j, i = _indices(frame, source, rows, columns)
             if frame.segment is None:
                 which = np.array([order[int(value)] for value in values], dtype=np.intp)
-                masks[(which, *place)] = True
+                masks[which, k, j, i] = True
             else:
-                masks[(order[frame.segment], *place)] = values / full if fractional else True
+                masks[order[frame.segment], k, j, i] = values / full if fractional else True
         return masks
 
     def _frames(self) -> Iterator[_Frame]:
@@ -207,9 +208,9 @@ def _macro(name: str, *groups: Dataset) -> Dataset:
 def _indices(
     frame: _Frame,
     source: SourceSlices,
-    rows: npt.NDArray[np.intp],
-    columns: npt.NDArray[np.intp],
-) -> tuple[npt.NDArray[np.intp], ...]:
+    rows: Index,
+    columns: Index,
+) -> tuple[Index, Index, Index]:
     """``(slice, row, column)`` of the source at which pixels of a frame lie."""
     to_source = source.axes / np.array([[source.spacing[1]], [source.spacing[0]], [1.0]])
     starts = source.positions @ to_source.T  # (slices, 3): pixels along row and column, mm along n

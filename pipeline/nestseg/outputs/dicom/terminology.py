@@ -170,6 +170,8 @@ def _given(label: str, entry: Any) -> Concept:
 
 def _code(parts: Any) -> Code:
     value, scheme, meaning = parts
-    if not all(isinstance(part, str) and part for part in (value, scheme, meaning)):
+    if isinstance(parts, str) or not all(
+        isinstance(part, str) and part for part in (value, scheme, meaning)
+    ):
         raise ValueError
     return Code(value, scheme, meaning)
