@@ -17,6 +17,7 @@ from highdicom.sr import srread
 from pydicom.sequence import Sequence
 
 from nestseg.bundle import locate
+from nestseg.cli.segment import run as segment
 from nestseg.outputs.dicom import results
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg.outputs.dicom.read import read_seg
@@ -73,10 +74,10 @@ def test_the_report_names_its_segments_images_and_algorithm(tmp_path):
     report = srread(files.sr)
     groups = report.content.get_volumetric_roi_measurement_groups()
     assert [group.tracking_identifier for group in groups] == list(NAMES.values())
-    for group, segment in zip(groups, seg.SegmentSequence, strict=True):
-        assert group.tracking_uid == segment.TrackingUID
+    for group, described in zip(groups, seg.SegmentSequence, strict=True):
+        assert group.tracking_uid == described.TrackingUID
         assert group.referenced_segment.referenced_sop_instance_uid == seg.SOPInstanceUID
-        assert group.finding_type.value == segment.SegmentedPropertyTypeCodeSequence[0].CodeValue
+        assert group.finding_type.value == described.SegmentedPropertyTypeCodeSequence[0].CodeValue
         (volume,) = group.get_measurements()
         assert volume.unit.value == "mL"
     (evidence,) = report.CurrentRequestedProcedureEvidenceSequence
@@ -140,18 +141,14 @@ def test_files_that_changed_since_the_scan_are_refused_in_one_line(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
-def test_the_command_writes_dicom_for_dicom_and_says_so_for_nifti(mr_series, tmp_path):
+def test_the_command_writes_dicom_for_dicom_and_says_so_for_nifti(mr_series, tmp_path, capfd):
     image = nib.Nifti1Image(np.zeros((40, 40, 40), np.float32), np.eye(4))
     image.set_qform(np.eye(4), code=1)
     image.set_sform(np.eye(4), code=1)
     nib.save(image, mr_series / "crop.nii.gz")
     out = tmp_path / "out"
-    done = nestseg(
-        *("segment", mr_series, "--bundle", BUNDLE, "--out", out),
-        *("--dicom", "--seg-type", Encoding.LABELMAP),
-    )
-    assert done.returncode == 0, done.stderr
-    assert "1 NIfTI files have no DICOM source" in done.stdout
+    assert segment([mr_series], BUNDLE, out, dicom=Encoding.LABELMAP) == 0
+    assert "1 NIfTI files have no DICOM source" in capfd.readouterr().out
     record = json.loads((out / "run.json").read_text())
     (plain,) = [case for case in record["cases"] if case["kind"] == "nifti"]
     (case,) = [case for case in record["cases"] if case["kind"] == "dicom"]
@@ -243,7 +240,7 @@ def test_a_bundle_of_its_own_may_say_what_its_labels_are_in_codes(mr_series, tmp
     metadata["segment_codes"] = {"anterior hippocampus": {"category": code, "type": code}}
     path.write_text(json.dumps(metadata))
     out = tmp_path / "out"
-    assert nestseg("segment", mr_series, "-b", bundle, "-o", out, "--dicom").returncode == 0
+    assert segment([mr_series], str(bundle), out, dicom=Encoding.BINARY) == 0
     (seg,) = out.glob("*_seg.dcm")
     assert [segment.type.meaning for segment in read_seg(seg).segments] == [
         "Amygdala",
