@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from nestseg.cli import bundle as bundle_commands
+from nestseg.outputs.dicom.encoding import Encoding
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -94,11 +95,18 @@ def segment(
     trust: Annotated[
         bool, typer.Option("--trust", help="Run a bundle from elsewhere that the audit refuses.")
     ] = False,
+    dicom: Annotated[
+        bool,
+        typer.Option("--dicom", help="Beside NIfTI, write DICOM SEG and SR for DICOM series."),
+    ] = False,
+    seg_type: Annotated[
+        Encoding, typer.Option(help="With --dicom: bits for every reader, or a small label map.")
+    ] = Encoding.BINARY,
 ) -> None:
     """Segment every series that fits the bundle; masks lie on the source voxels."""
     from nestseg.cli.segment import run
 
-    raise typer.Exit(run(paths, bundle, out, trust=trust))
+    raise typer.Exit(run(paths, bundle, out, trust=trust, dicom=seg_type if dicom else None))
 
 
 @app.command()

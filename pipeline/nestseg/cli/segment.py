@@ -21,13 +21,21 @@ if TYPE_CHECKING:
 
     from nestseg.batch.cases import Skipped
     from nestseg.batch.runner import Result
+    from nestseg.outputs.dicom.encoding import Encoding
     from nestseg_prep.dicom.references import OtherFile
 
 ALL_DONE = 0
 SOME_FAILED = 1
 
 
-def run(paths: list[Path], bundle_name: str, out: Path, *, trust: bool = False) -> int:
+def run(
+    paths: list[Path],
+    bundle_name: str,
+    out: Path,
+    *,
+    trust: bool = False,
+    dicom: Encoding | None = None,
+) -> int:
     """Segment every fitting series below ``paths``.
 
     Args:
@@ -35,6 +43,7 @@ def run(paths: list[Path], bundle_name: str, out: Path, *, trust: bool = False) 
         bundle_name: of one of nestseg's, or the folder of another.
         out: folder for the results.
         trust: whether to run a bundle from elsewhere that the static audit refuses.
+        dicom: how to write DICOM SEG, with SR; ``None`` for neither.
 
     Returns:
         0 if every fitting case was done, else 1.
@@ -60,7 +69,7 @@ def run(paths: list[Path], bundle_name: str, out: Path, *, trust: bool = False) 
         bundle = loaded.load(folder)
     with tables.progress() as bar:
         task = bar.add_task("Segmenting", total=len(cases))
-        results = runner.run(cases, bundle, out, on_result=lambda _: bar.advance(task))
+        results = runner.run(cases, bundle, out, dicom=dicom, on_result=lambda _: bar.advance(task))
     path = record.write_record(out, bundle, results, skipped, found.others)
     _report(results, skipped, list(bundle.labels.values()))
     if found.others:
@@ -69,6 +78,8 @@ def run(paths: list[Path], bundle_name: str, out: Path, *, trust: bool = False) 
         if not result.done:
             line = f"nestseg: {result.case.name}: {result.error}"
             tables.stderr.print(line, soft_wrap=True, markup=False, highlight=False)
+    if dicom and (files := sum(result.case.ref.kind == "nifti" for result in results)):
+        tables.console.print(f"{files} NIfTI files have no DICOM source: no SEG and SR for them")
     done = sum(result.done for result in results)
     tables.console.print(
         f"{done} of {len(results)} cases done; masks and previews in {out}, record in {path}"
