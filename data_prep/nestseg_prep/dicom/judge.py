@@ -79,6 +79,8 @@ def _judge(group: Group, key: str) -> SeriesRef:
         files=tuple(dict.fromkeys(header.path for header, _ in slices)),
         findings=tuple(dict.fromkeys(findings)),
         description=first.description,
+        kernel=first.kernel,
+        acquired=first.acquired,
         slices=tuple(
             SliceRef(header.path, frame.index, header.sop_uid, frame.slope, frame.intercept)
             for header, frame in (stack.slices if stack else ())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.transforms import Compose, SaveImaged
 
+from nestseg.bundle.rules import read_selection
 from nestseg_prep.affine import corner_distance
 from nestseg_prep.errors import InputError
 from nestseg_prep.selection import Selection
@@ -71,23 +71,6 @@ class LoadedBundle:
                 f"the mask came back on a grid of {array.shape}, the image has {volume.shape}"
             )
         return Volume(array, volume.affine, volume.series_uid, volume.sop_uids)
-
-
-def read_selection(bundle: Path) -> Selection:
-    """The bundle's rule for inputs, read without running any of the bundle's code.
-
-    Raises:
-        InputError: the inference config cannot be read or holds no rule.
-    """
-    try:
-        rule = dict(json.loads((bundle / "configs" / "inference.json").read_text())["selection"])
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{bundle.name}: inference.json holds no `selection` of inputs; add one, or run "
-            "the bundle through `python -m monai.bundle run`"
-        ) from error
-    rule.pop("_target_", None)
-    return Selection(**rule)
 
 
 def load(bundle: Path) -> LoadedBundle:

@@ -22,6 +22,17 @@ app = typer.Typer(
 Folder = Annotated[Path, typer.Argument(help="Folder with DICOM and NIfTI files, at any depth.")]
 Paths = Annotated[list[Path], typer.Argument(help="Folders or files, DICOM or NIfTI.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if missing.")]
+Select = Annotated[
+    Path | None,
+    typer.Option("--select", help="YAML file with rules that replace the bundle's."),
+]
+OnePerStudy = Annotated[
+    bool,
+    typer.Option(
+        "--one-per-study",
+        help="Of each study, take only the series with the thinnest slices, most slices, newest.",
+    ),
+]
 ShowPhi = Annotated[
     bool, typer.Option("--show-phi", help="Also show paths, UIDs and descriptions (patient data).")
 ]
@@ -46,11 +57,24 @@ def scan(
     *,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     show_phi: ShowPhi = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say rule by rule which series are taken.")
+    ] = False,
+    bundle: Annotated[
+        str | None, typer.Option("--bundle", "-b", help="Explain what this bundle takes.")
+    ] = None,
+    select: Select = None,
+    one_per_study: OnePerStudy = False,
 ) -> None:
     """Say what is in a folder: studies, series, geometry; accepted or refused, and why."""
     from nestseg.cli.scan import run
 
-    run(folder, as_json=json, show_phi=show_phi)
+    selection = None
+    if explain or bundle or select or one_per_study:
+        from nestseg.cli.choice import selection as chosen
+
+        selection = chosen(bundle, select, one_per_study=one_per_study)
+    run(folder, as_json=json, show_phi=show_phi, selection=selection)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from nestseg.bundle import locate
+from nestseg.bundle import locate, rules
 from nestseg.cli import tables
 from nestseg.cli.scan import scan_with_progress
 from nestseg_prep.errors import InputError
@@ -21,13 +21,22 @@ if TYPE_CHECKING:
     from nestseg.batch.cases import Skipped
     from nestseg.batch.runner import Result
     from nestseg_prep.dicom.references import OtherFile
+    from nestseg_prep.selection import Selection
 
 ALL_DONE = 0
 SOME_FAILED = 1
 
 
-def run(paths: list[Path], bundle_name: str, out: Path) -> int:
+def run(
+    paths: list[Path], bundle_name: str, out: Path, *, selection: Selection | None = None
+) -> int:
     """Segment every fitting series below ``paths``.
+
+    Args:
+        paths: folders or files.
+        bundle_name: with what.
+        out: made if missing.
+        selection: which series, instead of the bundle's own rules.
 
     Returns:
         0 if every fitting case was done, else 1.
@@ -41,14 +50,15 @@ def run(paths: list[Path], bundle_name: str, out: Path) -> int:
         tables.stderr.print(
             f"[yellow]{folder.name} did not come with nestseg: its configs are code and are run[/]"
         )
-    found = scan_with_progress(paths)
+    selection = selection or rules.read_selection(folder)
+    found = scan_with_progress(paths, pictures=selection.pictures)
     _check_writable(out, paths)
     with tables.stderr.status("Loading the model …"):
         from nestseg.batch import cases as batch_cases
         from nestseg.batch import record, runner
         from nestseg.bundle import loaded
 
-        cases, skipped = batch_cases.choose(found.series, loaded.read_selection(folder))
+        cases, skipped = batch_cases.choose(found.series, selection)
         if not cases:
             raise InputError(_nothing_fits(paths, skipped, found.others))
         bundle = loaded.load(folder)
