@@ -1,4 +1,4 @@
-"""Which series of a folder are taken. Rules are data, in a bundle's config or a file, never code."""
+"""Which series are taken. Rules are data, in a bundle's config or a file, never code."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ class Selection:
         for one in decisions:
             if one.taken and one.ref.study_uid:  # without one nobody knows which study it is of
                 rivals[one.ref.study_uid].append(one.ref)
-        beaten = {}
+        beaten: dict[int, str] = {}
         for refs in rivals.values():
             first, *rest = self._ranked(refs)
             beaten |= {id(ref): self._behind(ref, first) for ref in rest}

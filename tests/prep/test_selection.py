@@ -6,12 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 
 from nestseg_prep import phantom
 from nestseg_prep.cohort import inputs
+from nestseg_prep.dicom.headers import read_header
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
+from nestseg_prep.nifti import write_nifti
 from nestseg_prep.phantom import Phantom
 from nestseg_prep.selection import RULES, Selection, read_rules
 
@@ -92,8 +95,6 @@ def test_reasons_never_hold_free_text_of_the_header(lung: SeriesRef) -> None:
 
 
 def test_a_nifti_file_is_judged_by_its_geometry_alone(tmp_path: Path) -> None:
-    from nestseg_prep.nifti import write_nifti
-
     write_nifti(Phantom(plane="coronal").truth, tmp_path / "a.nii.gz")
     (ref,) = scan(tmp_path).series
     assert Selection(["MR"], body_parts=["HEAD"], descriptions=["x"]).why_not(ref) is None
@@ -160,10 +161,6 @@ def test_the_cases_of_a_bundle_are_one_of_a_study_too(tmp_path: Path) -> None:
 
 
 def test_the_kernel_of_an_enhanced_ct_is_found_in_what_its_frames_share(tmp_path: Path) -> None:
-    from pydicom.dataset import Dataset
-
-    from nestseg_prep.dicom.headers import read_header
-
     reconstruction, shared = Dataset(), Dataset()
     reconstruction.ConvolutionKernel = "Br40"
     shared.CTReconstructionSequence = [reconstruction]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -17,6 +16,7 @@ from nestseg_prep.dicom.findings import Code, Finding
 from nestseg_prep.dicom.grouping import Group, PixelDigest, split
 from nestseg_prep.dicom.headers import Header, Pixels
 from nestseg_prep.dicom.references import SeriesRef, SliceRef
+from nestseg_prep.site_key import keyed_hash
 
 # 2000 slices of 1024 x 1024 in float32 fit; a header that lies about its size does not.
 VOLUME_BYTES_LIMIT: Final = 16 * 2**30
@@ -24,8 +24,8 @@ _BITS: Final = (8, 16, 32)
 
 
 def short_hash(text: str) -> str:
-    """Twelve hexadecimal digits that stand for a UID or a path in names and logs."""
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    """Twelve hexadecimal digits that stand for a UID or a path in names and logs of this site."""
+    return keyed_hash(text).hex()[:12]
 
 
 def judge_series(headers: Sequence[Header], digest: PixelDigest) -> list[SeriesRef]:

@@ -14,12 +14,14 @@ from nestseg.bundle import locate, rules
 from nestseg.cli import tables
 from nestseg.cli.scan import scan_with_progress
 from nestseg_prep.errors import InputError
+from nestseg_prep.site_key import mark_folder
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from nestseg.batch.cases import Skipped
     from nestseg.batch.runner import Result
+    from nestseg.cli.network import Source
     from nestseg_prep.dicom.references import OtherFile
     from nestseg_prep.selection import Selection
 
@@ -80,6 +82,52 @@ def run(
     return ALL_DONE if done == len(results) else SOME_FAILED
 
 
+def run_with_pacs(
+    paths: list[Path],
+    bundle_name: str,
+    out: Path,
+    selection: Selection,
+    source: Source | None,
+    *,
+    deidentify: bool,
+    send_to: str,
+) -> int:
+    """Segment what lies below ``paths`` or is fetched, and send the results.
+
+    Args:
+        paths: folders or files; none with ``source``.
+        bundle_name: with what.
+        out: made if missing.
+        selection: which series.
+        source: what to fetch; ``None`` for nothing.
+        deidentify: take what names patients out of DICOM results.
+        send_to: address for DICOM results; ``""`` for none.
+
+    Returns:
+        0 if every fitting case was done and every result stored, else 1.
+
+    Raises:
+        InputError: as :func:`run`, or a server does not answer.
+    """
+    if bool(paths) == bool(source):
+        raise InputError("give folders or files, or --from with an address")
+    from nestseg.cli import network
+
+    address = network.check_address(send_to)
+    if source:
+        with network.fetched(source, out, selection.modalities) as folder:
+            code = run([folder], bundle_name, out, selection=selection)
+    else:
+        code = run(paths, bundle_name, out, selection=selection)
+    if deidentify:
+        from nestseg.cli.deidentify import results
+
+        results(out)
+    if address:
+        code = max(code, network.send_folder([out], address, patient=True))
+    return code
+
+
 def _report(results: list[Result], skipped: list[Skipped], labels: list[str]) -> None:
     columns = [f"{label} ml" for label in labels]
     rows = tables.table("Cases", "case", "modality", "shape voxels", *columns, "s", "outcome")
@@ -117,6 +165,7 @@ def _check_writable(out: Path, inputs: list[Path]) -> None:
         handle, probe = tempfile.mkstemp(dir=out, prefix=".nestseg-")
         os.close(handle)
         Path(probe).unlink()
+        mark_folder(out)
     except OSError as error:
         raise InputError(
             f"{out}: cannot be written ({error.strerror}); choose another --out"
