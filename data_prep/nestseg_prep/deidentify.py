@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
+from pydicom.datadict import dictionary_has_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.datadict import dictionary_has_tag
 from pydicom.multival import MultiValue
 from pydicom.uid import UID, SegmentationStorage
 

@@ -6,6 +6,7 @@ Modules are imported inside the commands, so that ``--help`` and ``scan`` stay f
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -195,6 +196,8 @@ def main() -> None:
     """Entry point. Bad input ends in one line on stderr and exit code 2."""
     from nestseg_prep.errors import InputError
 
+    # pydicom and highdicom quote what stands in tags when they warn.
+    warnings.simplefilter("ignore")
     try:
         app()
     except InputError as error:

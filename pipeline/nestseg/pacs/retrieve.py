@@ -157,7 +157,7 @@ def _answering(web: Web) -> Iterator[None]:
     try:
         yield
     except requests.HTTPError as error:
-        status = error.response.status_code
+        status = error.response.status_code if error.response is not None else 0
         mend = "put access into ~/.netrc" if status in (401, 403) else "check address and query"
         raise InputError(f"{web.url} answers with HTTP status {status}; {mend}") from None
     except requests.RequestException as error:

@@ -150,7 +150,7 @@ def _stow_one(client: Any, web: Web, path: Path) -> Sent:
     except requests.ConnectionError:
         raise InputError(f"{web.url} does not answer; check the address") from None
     except requests.HTTPError as error:
-        status = error.response.status_code
+        status = error.response.status_code if error.response is not None else 0
         if status in (401, 403):
             raise InputError(f"{web.url} refuses us ({status}); put access into ~/.netrc") from None
         return Sent(path, f"refused with HTTP status {status}")
