@@ -24,8 +24,9 @@ lint: $(READY)
 bench: $(READY)
 	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
-bundles: $(READY)  ## render the configs of every bundle from its recipe
-	@$(BIN)/python -m nestseg.bundle bundles
+bundles: $(READY)  ## render the configs of every bundle from its recipe, then check them
+	@$(BIN)/nestseg bundle render
+	@$(BIN)/nestseg bundle check $(patsubst %/bundle.yaml,%,$(wildcard bundles/*/bundle.yaml))
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

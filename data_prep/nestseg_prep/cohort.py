@@ -25,9 +25,9 @@ def cases(dataset: str | Path, split: str) -> list[Case]:
         dataset: a datalist ``{"train": [{"image": path, "label": path}, ...], "val": ..., "test":
             ...}`` (MONAI's ``"training"``, ``"validation"`` too), its paths relative to its folder;
             or a folder with ``index.json``, ``{"split": {"train": [file names], ...}}``, where an
-            image in ``images/`` and its label in ``labels/`` share their name (its ending may be left
-            out); or one in the layout
-            of the ISBI 2012 challenge, ``train/image`` and ``train/label`` with ``split.json``,
+            image in ``images/`` and its label in ``labels/`` share their name (the ending may be
+            left out); or one in the layout of the ISBI 2012 challenge, ``train/image`` and
+            ``train/label`` with ``split.json``,
             ``{"main": {"train": [numbers], "val": [numbers]}}``, which count the sorted files.
         split: ``"train"``, ``"val"`` or ``"test"``.
 
@@ -38,11 +38,10 @@ def cases(dataset: str | Path, split: str) -> list[Case]:
         InputError: there is no such list, it is unreadable, or it names a file that is not there.
     """
     root = Path(str(dataset))
-    for index, listed in _layouts(root):
-        if index.is_file():
-            break
-    else:
+    there = [layout for layout in _layouts(root) if layout[0].is_file()]
+    if not there:
         raise InputError(f"{root}: no data set; give a datalist or a folder with an index.json")
+    index, listed = there[0]
     try:
         found = listed(index, split)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:

@@ -9,3 +9,18 @@ class InputError(ValueError):
     The message is one line: what is wrong, and how to mend it. It never holds what a DICOM tag
     says about a patient.
     """
+
+
+def describe(error: BaseException) -> str:
+    """One line for a person: our own messages as they are, others with the kind of error."""
+    root = error
+    while root.__cause__ is not None and not isinstance(root, InputError):
+        root = root.__cause__
+    line = (str(root).strip().splitlines() or [""])[0]
+    if isinstance(root, InputError):
+        return line
+    if isinstance(root, MemoryError):
+        return "out of memory; run it on a machine with more"
+    if isinstance(root, OSError):  # its text holds the path, and folders are named after patients
+        return f"{type(root).__name__}: {root.strerror}"
+    return f"{type(root).__name__}: {line}"[:300]

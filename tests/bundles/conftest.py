@@ -1,13 +1,19 @@
 """A small data set and a small input folder for the bundles' workflows."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from nestseg_prep.nifti import write_nifti
+from nestseg.bundle import loaded, locate
+from nestseg.pruning import candidates, card
+from nestseg.pruning.choice import Choice, Level, Rule
+from nestseg.pruning.record import Record, Scoring, Source, Timing
+from nestseg_prep.nifti import read_nifti, write_nifti
+from nestseg_prep.picture import write_picture
 from nestseg_prep.volume import Volume
 
 
@@ -46,3 +52,80 @@ def data_set(tmp_path: Path) -> Path:
 def image_folder(data_set: Path) -> Path:
     """NIfTI images alone."""
     return data_set / "images"
+
+
+@pytest.fixture
+def picture_set(tmp_path: Path) -> Path:
+    """Five labelled pictures of bright discs, each with its number in the label."""
+    root = tmp_path / "pictures"
+    split: dict[str, list[str]] = {"train": [], "val": []}
+    for number, name in enumerate(["train"] * 4 + ["val"]):
+        rng = np.random.default_rng(number)
+        columns, rows = np.indices((160, 96))
+        label = np.zeros((160, 96), np.uint8)
+        for value in range(1, 7):
+            x, y = rng.integers(10, (150, 86))
+            label[(columns - x) ** 2 + (rows - y) ** 2 < 64] = value
+        image = np.where(label > 0, 180, 40) + rng.normal(0, 10, label.shape)
+        for folder, array in (("images", image.clip(0, 255)), ("labels", label)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            picture = Volume(array.astype(np.uint8)[..., None], np.eye(4))
+            write_picture(picture, root / folder / f"case_{number}.png")
+        split[name].append(f"case_{number}.png")
+    (root / "index.json").write_text(json.dumps({"split": split}))
+    return root
+
+
+@pytest.fixture
+def trunk_set(data_set: Path) -> Path:
+    """The data set's first volume under the names that the trunk bundle reads."""
+    for folder, name in (("images", "example_ct"), ("labels", "example_seg_fast_force_split")):
+        volume = read_nifti(data_set / folder / "case_0.nii.gz")
+        target = data_set / ("labels" if folder == "labels" else ".") / f"{name}.nii.gz"
+        spaced = np.diag([5.0, 5.0, 5.0, 1.0])
+        write_nifti(Volume(volume.array, spaced), target)
+    return data_set
+
+
+@pytest.fixture
+def fitting_data(request: pytest.FixtureRequest) -> Callable[[Path], tuple[Path, Path]]:
+    """For a bundle: a small data set that it can train on, and a folder of images that it takes."""
+
+    def choose(bundle: Path) -> tuple[Path, Path]:
+        metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+        if metadata["data_type"] == "png":
+            root: Path = request.getfixturevalue("picture_set")
+            return root, root / "images"
+        if bundle.name.startswith("ct_trunk"):
+            root = request.getfixturevalue("trunk_set")
+            return root, root
+        root = request.getfixturevalue("data_set")
+        return root, root / "images"
+
+    return choose
+
+
+@pytest.fixture(scope="session")
+def pruned_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The hippocampus at level 2, with a card; its figures are invented, all else is real."""
+    source = locate.find("hippocampus_unetpp")
+    folder = tmp_path_factory.mktemp("pruned") / "hippocampus_small"
+    candidates.write_level(source, candidates.prunable_network(source), 2, folder)
+    full, small = loaded.load(source), loaded.load(folder)
+    levels = tuple(
+        Level(level, 1000 * level, 4000 * level, 0.8, {}, 0.9, 1.0, 0, 10.0, 50.0)
+        for level in (1, 2, 3)
+    )
+    record = Record(
+        source=Source(source.name, full.version, full.weights_sha256),
+        weights_sha256=small.weights_sha256,
+        scoring=Scoring("00" * 32, 1, (), 1.0),
+        timing=Timing(1, 1, "peak", {"processor": "any", "device": "cpu", "threads": 1}),
+        levels=levels,
+        rule=Rule(0.01),
+        chosen=Choice(2, "for the test"),
+        nestseg="0.1.0",
+        finished="2026-01-01T00:00:00+00:00",
+    )
+    card.write_card(folder, folder.name, record)
+    return folder

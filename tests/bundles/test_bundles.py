@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,19 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_n
 from nestseg.bundle import locate, recipe
 
 BUNDLES = recipe.recipes(locate.home())
+PRUNED = Path("one_that_was_pruned")
 SIXTEEN_MB = 16 * 2**20
 
-each_bundle = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+each_bundle = pytest.mark.parametrize(
+    "bundle", [*BUNDLES, PRUNED], ids=lambda path: path.name, indirect=True
+)
+
+
+@pytest.fixture
+def bundle(request: pytest.FixtureRequest, pruned_bundle: Path) -> Path:
+    """A committed bundle, or one that `nestseg prune` would write."""
+    path: Path = request.param
+    return pruned_bundle if path == PRUNED else path
 
 
 def config(bundle: Path, name: str) -> Path:
@@ -22,7 +33,7 @@ def config(bundle: Path, name: str) -> Path:
 
 def test_there_are_bundles() -> None:
     assert [bundle.name for bundle in BUNDLES] == locate.names()
-    assert len(BUNDLES) >= 1
+    assert len(BUNDLES) == 17
 
 
 @each_bundle
@@ -76,8 +87,9 @@ def test_its_network_takes_and_gives_what_its_metadata_say(bundle: Path, n: int)
 
 @each_bundle
 def test_it_exposes_every_property_that_monai_label_and_the_zoo_ask_for(
-    bundle: Path, tmp_path: Path, image_folder: Path, data_set: Path
+    bundle: Path, tmp_path: Path, fitting_data: Callable[[Path], tuple[Path, Path]]
 ) -> None:
+    data_set, image_folder = fitting_data(bundle)
     train = config(bundle, "train.json")
     workflows = {
         "train": ("train", str(train), data_set),

@@ -68,6 +68,18 @@ def test_training_and_evaluation_run_and_keep_the_best_weights(
     ]
 
 
+@pytest.mark.slow
+def test_a_pruned_bundle_trains_and_evaluates(
+    data_set: Path, tmp_path: Path, pruned_bundle: Path
+) -> None:
+    configs = pruned_bundle / "configs"
+    options = {"bundle_root": tmp_path / "bundle", "dataset_dir": data_set}
+    monai(tmp_path, str(configs / "train.json"), epochs=1, val_interval=1, batch_size=2, **options)
+    both = f"['{configs / 'train.json'}','{configs / 'evaluate.json'}']"
+    monai(tmp_path, both, output_dir=tmp_path / "scores", **options)
+    assert (tmp_path / "scores" / "val_mean_dice_summary.csv").is_file()
+
+
 def test_numeric_folder_names_are_folder_names(
     image_folder: Path, tmp_path: Path, configs: Path
 ) -> None:

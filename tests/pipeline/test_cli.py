@@ -143,7 +143,7 @@ def test_corrupt_weights_are_one_line(tmp_path: Path, mr_series: Path) -> None:
     assert done.returncode != 0
     trust, problem = done.stderr.strip().splitlines()
     assert "code" in trust  # a copy elsewhere is somebody else's bundle
-    assert "models/model.pt is damaged" in problem
+    assert "models/model.pt: is damaged" in problem
     assert not list((tmp_path / "out").glob("*.nii.gz"))
 
 

@@ -61,6 +61,9 @@ ENTRIES += [
     small("unet++", 2, "same", norm="batch", dropout=0.0),
     small("unet++", 3, "same", norm="instance", act="leakyrelu", bias=False),
     small("unet", 3, "valid", norm="batch", mid_features=(1, 2, 3), up_channels=(3, 4)),
+    small("unet++", 3, "same", pools=((2, 2, 1), (2, 2, 2))),
+    small("unet++", 2, "same", pools=((2, 1), (2, 1)), up_kernel_size=4),
+    small("unet", 3, "valid", pools=((1, 2, 2), (2, 2, 1))),
 ]
 
 
@@ -241,6 +244,17 @@ def test_the_papers_networks_have_the_papers_sizes() -> None:
         assert unet3d_2016()(torch.empty(1, 3, 132, 132, 116)).shape == (1, 3, 44, 44, 28)
         heads = unetpp_2018()(torch.empty(1, 1, 96, 96))
     assert [head.shape for head in heads] == [(1, 1, 96, 96)] * 4
+
+
+def test_an_axis_that_is_pooled_less_often_has_a_shorter_period() -> None:
+    network = GridUNet(3, features=(2, 3, 4), topology="unet++", pools=((2, 2, 1), (2, 2, 2)))
+    assert network.geometry.period == (4, 4, 2)
+    assert network.pruned(1).geometry.period == (2, 2, 1)
+    assert [tuple(node.up.stride) for node in network.nodes.values() if hasattr(node, "up")] == [
+        (2, 2, 1),
+        (2, 2, 2),
+        (2, 2, 1),
+    ]
 
 
 def test_shallow_heads_of_a_valid_network_are_larger_and_are_cropped_in_training() -> None:
@@ -463,6 +477,9 @@ def test_heads_may_be_given_in_any_order_and_twice() -> None:
         ({"heads": ()}, "must lie in 1..4"),
         ({"mid_features": (8, 16)}, "mid_features wants 5 values"),
         ({"level_dropout": (0.5,)}, "level_dropout wants 5 values"),
+        ({"pools": ((2, 2),)}, "pools wants 4 values"),
+        ({"pools": ((2, 2, 2),) * 4}, "a pooling wants 2 factors of 1 or 2"),
+        ({"pools": ((3, 1),) * 4}, r"factors of 1 or 2, got \(3, 1\)"),
     ],
 )
 def test_a_choice_that_does_not_exist_is_refused(config: dict[str, Any], complaint: str) -> None:

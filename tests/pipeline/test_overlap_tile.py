@@ -239,3 +239,14 @@ def test_further_arguments_reach_the_network() -> None:
     image = noise(1, 1, 9, 8)
     logits = OverlapTileInferer((8, 8))(image, PointWise(2), scale=3.0)
     torch.testing.assert_close(logits[:, :1], 3 * image, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_a_2d_network_segments_a_volume_slice_by_slice(padding: str) -> None:
+    network = unet(2, 2, padding)
+    inferer = OverlapTileInferer((60, 60))
+    volume = noise(2, 1, 37, 41, 3)
+    together = inferer(volume, network)
+    assert together.shape == (2, 2, 37, 41, 3)
+    for k in range(3):
+        close(together[..., k], inferer(volume[..., k], network))

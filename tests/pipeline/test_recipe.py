@@ -11,6 +11,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from nestseg.bundle import recipe
+from nestseg.bundle.new import PARTS_OF_NEW_BUNDLES
 from nestseg.bundle.recipe import compose
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
@@ -142,4 +143,5 @@ def test_every_part_is_used() -> None:
         for config in ConfigParser.load_config_file(bundle / recipe.RECIPE).values()
         for part in config["parts"]
     }
+    used |= set(PARTS_OF_NEW_BUNDLES)
     assert used == {path.stem for path in (BUNDLES / recipe.PARTS).glob("*.yaml")}

@@ -59,7 +59,12 @@ def scan(
     series: list[SeriesRef] = []
     others: list[OtherFile] = []
     for count, entry in enumerate(_walk(roots), start=1):
-        item = entry if isinstance(entry, OtherFile) else _classify(entry, pictures)
+        if isinstance(entry, OtherFile):
+            item: Header | SeriesRef | OtherFile = entry
+        elif pictures and entry.path.suffix.lower() in picture.SUFFIXES:
+            item = _picture_ref(entry)
+        else:
+            item = _classify(entry)
         if isinstance(item, Header):
             found.append(item)
         elif isinstance(item, SeriesRef):
@@ -109,13 +114,11 @@ def _visit(path: Path, name: str, seen: set[tuple[int, int]]) -> Iterator[_Entry
         yield OtherFile(path, Finding(Code.NOT_A_REGULAR_FILE))
 
 
-def _classify(entry: _Entry, pictures: bool) -> Header | SeriesRef | OtherFile:
+def _classify(entry: _Entry) -> Header | SeriesRef | OtherFile:
     lower = entry.path.name.lower()
     try:
         if lower.endswith(nifti_header.SUFFIXES):
             return _nifti_ref(entry)
-        if pictures and lower.endswith(picture.SUFFIXES):
-            return _picture_ref(entry)
         header = headers.read_header(entry.path)
     except files.NotDicomError:
         analyze = lower.endswith(_ANALYZE_SUFFIXES)

@@ -24,8 +24,9 @@ class LoadVolumed(MapTransform):
 
     MONAI's own readers merge or drop DICOM series without a word; these refuse with a reason. The
     value under each key is a path (a NIfTI file, a picture, or a folder that holds exactly one
-    acceptable series), a ``SeriesRef`` from a scan, or a ``Volume`` that was read before. It becomes a float32
-    ``MetaTensor`` ``(1, i, j, k)`` of true values whose affine maps voxels to RAS mm.
+    acceptable series), a ``SeriesRef`` from a scan, or a ``Volume`` that was read before. It
+    becomes a float32 ``MetaTensor`` ``(1, i, j, k)`` of true values whose affine maps voxels to RAS
+    mm.
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
@@ -77,7 +78,7 @@ def _only_series(path: Path) -> SeriesRef:
 
 
 def _name(ref: SeriesRef) -> str:
-    """What an output is named after: the file of a NIfTI image or picture, the key of a DICOM series.
+    """What an output is named after: the file of an image, the key of a DICOM series.
 
     The names of hospital files may hold patient data.
     """

@@ -11,7 +11,7 @@ from nestseg.batch.cases import Case
 from nestseg.bundle.loaded import LoadedBundle
 from nestseg.outputs.preview import draw_preview, write_png
 from nestseg.outputs.volumetry import volumes_ml
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import describe
 from nestseg_prep.nifti import write_nifti
 from nestseg_prep.reading import read_volume
 
@@ -84,18 +84,3 @@ def _run_case(case: Case, bundle: LoadedBundle, out: Path) -> Result:
         volumes_ml=volumes_ml(mask, bundle.labels),
         seconds=time.perf_counter() - start,
     )
-
-
-def describe(error: BaseException) -> str:
-    """One line for a person: our own messages as they are, others with the kind of error."""
-    root = error
-    while root.__cause__ is not None and not isinstance(root, InputError):
-        root = root.__cause__
-    line = (str(root).strip().splitlines() or [""])[0]
-    if isinstance(root, InputError):
-        return line
-    if isinstance(root, MemoryError):
-        return "out of memory; run it on a machine with more"
-    if isinstance(root, OSError):  # its text holds the path, and folders are named after patients
-        return f"{type(root).__name__}: {root.strerror}"
-    return f"{type(root).__name__}: {line}"[:300]

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
 from monai.transforms import Compose, SaveImaged
 
-from nestseg.bundle.rules import read_selection
+from nestseg.bundle.built import BundleConfig
+from nestseg.bundle.selection import read_selection
 from nestseg_prep.affine import corner_distance
 from nestseg_prep.errors import InputError
 from nestseg_prep.selection import Selection
@@ -44,6 +44,11 @@ class LoadedBundle:
     _network: torch.nn.Module
     _inferer: Any
     _postprocessing: Compose
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the network learned."""
+        return sum(weight.numel() for weight in self._network.parameters())
 
     def segment(self, volume: Volume) -> Volume:
         """Label every voxel of an image.
@@ -79,30 +84,16 @@ def load(bundle: Path) -> LoadedBundle:
     Raises:
         InputError: a config or the weights are missing, damaged or do not fit together.
     """
-    parser = ConfigParser()
-    try:
-        parser.read_config(bundle / "configs" / "inference.json")
-        parser.read_meta(bundle / "configs" / "metadata.json")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{bundle.name}: cannot read its configs ({_first_line(error)})"
-        ) from error
-    parser["bundle_root"] = str(bundle)
-    parts = {}
-    for name in ("preprocessing", "network", "inferer", "postprocessing", "device"):
-        try:
-            parts[name] = parser.get_parsed_content(name)
-        except Exception as error:  # whatever a bundle's expressions raise
-            raise InputError(
-                f"{bundle.name}: inference.json: `{name}`: {_first_line(_root_cause(error))}"
-            ) from error
+    config = BundleConfig(bundle, "inference.json")
+    names = ("preprocessing", "network", "inferer", "postprocessing", "device")
+    parts = {name: config.build(name) for name in names}
     weights = bundle / "models" / "model.pt"
-    _load_weights(parts["network"], weights, bundle.name)
+    read_weights(parts["network"], weights, bundle.name)
     steps = [t for t in parts["postprocessing"].transforms if not isinstance(t, SaveImaged)]
-    outputs = parser["_meta_"]["network_data_format"]["outputs"]["pred"]["channel_def"]
+    outputs = config.metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
     return LoadedBundle(
         name=bundle.name,
-        version=str(parser["_meta_"]["version"]),
+        version=str(config.metadata["version"]),
         weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
         labels={int(value): label for value, label in outputs.items() if int(value)},
         selection=read_selection(bundle),
@@ -114,7 +105,12 @@ def load(bundle: Path) -> LoadedBundle:
     )
 
 
-def _load_weights(network: torch.nn.Module, path: Path, bundle: str) -> None:
+def read_weights(network: torch.nn.Module, path: Path, bundle: str) -> None:
+    """Give a network its weights, every one of them.
+
+    Raises:
+        InputError: the file is missing, damaged, or belongs to another network.
+    """
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except FileNotFoundError:
@@ -124,15 +120,3 @@ def _load_weights(network: torch.nn.Module, path: Path, bundle: str) -> None:
             f"{bundle}: models/model.pt is damaged or belongs to another network "
             f"({type(error).__name__}); restore the file"
         ) from error
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    """The innermost error: MONAI wraps the one that helps in several that do not."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:160]}".rstrip(": ")

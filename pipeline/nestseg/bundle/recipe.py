@@ -19,6 +19,8 @@ from typing import Any
 from monai.bundle import ConfigParser
 from monai.bundle.utils import merge_kv
 
+from nestseg.bundle import locate
+
 RECIPE = "bundle.yaml"
 PARTS = "_parts"
 
@@ -51,12 +53,14 @@ def render(bundle: Path) -> dict[str, str]:
     """Render a recipe.
 
     Args:
-        bundle: folder of the bundle, beside the folder ``_parts``.
+        bundle: folder of the bundle, beside the folder ``_parts``, or anywhere: then the fragments
+            are those that come with nestseg.
 
     Returns:
         File name → JSON text, for each file that belongs into ``configs/``.
     """
-    parts = bundle.parent / PARTS
+    beside = bundle.parent / PARTS
+    parts = beside if beside.is_dir() else locate.home() / PARTS
     recipe = ConfigParser.load_config_file(bundle / RECIPE)
     configs = {}
     for name, ingredients in recipe.items():

@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from nestseg.cli import bundle as bundle_commands
+
 app = typer.Typer(
     no_args_is_help=True,
     invoke_without_command=True,
@@ -19,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(bundle_commands.app, name="bundle")
 
 Folder = Annotated[Path, typer.Argument(help="Folder with DICOM and NIfTI files, at any depth.")]
 Paths = Annotated[list[Path], typer.Argument(help="Folders or files, DICOM or NIfTI.")]
@@ -28,6 +32,9 @@ Bundle = Annotated[
 ]
 _ADDRESSES = "dicom://AET@host:port, dicomweb://host:port/path or https://host/path"
 SendTo = Annotated[str, typer.Option("--send-to", help=f"Send DICOM results: {_ADDRESSES}.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run a bundle from elsewhere that the audit refuses.")
+]
 Select = Annotated[
     Path | None,
     typer.Option("--select", help="YAML file with rules that replace the bundle's."),
@@ -84,11 +91,29 @@ def scan(
 
 
 @app.command()
-def prepare(folder: Folder, out: Out) -> None:
-    """Write every accepted series as NIfTI with its true values and geometry."""
-    from nestseg.cli.prepare import run
+def prepare(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder with DICOM and NIfTI files, at any depth; with --bundle, a data set."
+        ),
+    ],
+    out: Out,
+    *,
+    bundle: Annotated[
+        str | None,
+        typer.Option("--bundle", "-b", help="Make the training set of this bundle's recipe."),
+    ] = None,
+) -> None:
+    """Write every accepted series as NIfTI, or the training set that a bundle asks for."""
+    if bundle is None:
+        from nestseg.cli.prepare import run
 
-    run(folder, out)
+        run(folder, out)
+    else:
+        from nestseg.cli.prepare_training import run as run_training
+
+        raise typer.Exit(run_training(folder, bundle, out))
 
 
 @app.command()
@@ -113,18 +138,17 @@ def segment(  # noqa: PLR0913  one for each option
         bool, typer.Option("--deidentify", help="DICOM results without what names their patient.")
     ] = False,
     send_to: SendTo = "",
+    trust: Trust = False,
 ) -> None:
     """Segment every series that fits the bundle; masks lie on the source voxels."""
     from nestseg.cli.choice import selection as chosen
-    from nestseg.cli.network import Source
+    from nestseg.cli.network import Pacs, Source
     from nestseg.cli.segment import run_with_pacs
 
     selection = chosen(bundle, select, one_per_study=one_per_study)
     wanted = Source(source, study, series, match or ()) if source else None
-    code = run_with_pacs(
-        paths or [], bundle, out, selection, wanted, deidentify=deidentify, send_to=send_to
-    )
-    raise typer.Exit(code)
+    pacs = Pacs(wanted, deidentify=deidentify, send_to=send_to)
+    raise typer.Exit(run_with_pacs(paths or [], bundle, out, selection, pacs, trust=trust))
 
 
 @app.command()
@@ -182,14 +206,40 @@ def receive(  # noqa: PLR0913  one for each option
         bool, typer.Option("--deidentify", help="DICOM results without what names their patient.")
     ] = False,
     send_to: SendTo = "",
+    trust: Trust = False,
 ) -> None:
     """Listen for studies, segment each when it is complete, and send the results."""
     from nestseg.cli.receive import Work, run
     from nestseg.pacs.receive import Listener
 
-    work = Work(bundle, out, select, one_per_study, deidentify, send_to, limit * 60)
+    flags = {"--one-per-study": one_per_study, "--deidentify": deidentify, "--trust": trust}
+    options = [name for name, given in flags.items() if given]
+    work = Work(bundle, out, select, options, send_to, limit * 60)
     listener = Listener(aet, host, port, allow or ())
     run(listener, work, quota=int(quota * 1e9), quiet_seconds=quiet)
+
+
+@app.command()
+def prune(
+    bundle: Annotated[str, typer.Argument(help="Name of a bundle of nestseg, or a bundle folder.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="Data set with index.json, or a list of its cases.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the pruned bundle; new.")],
+    *,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(help="Dice that may be lost. Default: 0.01, or as little as budgets allow."),
+    ] = None,
+    budget_ms: Annotated[float | None, typer.Option(help="Time of a case on this machine.")] = None,
+    budget_mb: Annotated[float | None, typer.Option(help="Peak memory, in MB.")] = None,
+) -> None:
+    """Keep as many levels of a UNet++ as the validation cases need; write it as a bundle."""
+    from nestseg.cli.prune import run
+
+    if tolerance is None and budget_ms is None and budget_mb is None:
+        tolerance = 0.01
+    raise typer.Exit(run(bundle, data, out, tolerance, budget_ms, budget_mb))
 
 
 def main() -> None:

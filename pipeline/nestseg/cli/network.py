@@ -32,6 +32,21 @@ class Source:
     match: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Pacs:
+    """Where series come from and results go.
+
+    Attributes:
+        source: what to fetch; ``None`` for nothing.
+        deidentify: take what names patients out of DICOM results.
+        send_to: address for DICOM results; ``""`` for none.
+    """
+
+    source: Source | None = None
+    deidentify: bool = False
+    send_to: str = ""
+
+
 def check_address(text: str) -> Address | None:
     """An address, with a word of warning where names of patients travel in the open.
 

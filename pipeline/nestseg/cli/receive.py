@@ -22,6 +22,7 @@ from nestseg.cli import choice, network, tables
 from nestseg.pacs.incoming import Incoming
 from nestseg.pacs.receive import Listener, listening
 from nestseg_prep.dicom.scan import scan
+from nestseg_prep.selection import Selection
 
 _SPOOL = ".received"
 _LOOK_EVERY_SECONDS = 0.5
@@ -36,8 +37,7 @@ class Work:
         bundles: names or folders.
         out: ``out/STUDY/BUNDLE`` is where results go.
         select: file with rules that replace the bundles'.
-        one_per_study: take one series only.
-        deidentify: results without what names their patient.
+        options: of ``nestseg segment``, as they are.
         send_to: where results go from there; ``""`` for nowhere.
         seconds: a study that takes longer is put aside.
     """
@@ -45,8 +45,7 @@ class Work:
     bundles: Sequence[str]
     out: Path
     select: Path | None
-    one_per_study: bool
-    deidentify: bool
+    options: Sequence[str]
     send_to: str
     seconds: float
 
@@ -58,7 +57,7 @@ def run(listener: Listener, work: Work, *, quota: int, quiet_seconds: float) -> 
         InputError: nothing could be started: an address, a bundle, a rule or a folder is wrong.
     """
     for bundle in work.bundles:
-        choice.selection(bundle, work.select, one_per_study=work.one_per_study)
+        _rules(bundle, work)
     network.check_address(work.send_to)
     network.check_out(work.out)
     incoming = Incoming(work.out / _SPOOL, quota)
@@ -77,8 +76,7 @@ def _work_on(study: Path, incoming: Incoming, work: Work, stop: threading.Event)
     fine = True
     for bundle in work.bundles:
         label = locate.find(bundle).name
-        selection = choice.selection(bundle, work.select, one_per_study=work.one_per_study)
-        taken = sum(one.taken for one in selection.decide(scan(study).series))
+        taken = sum(one.taken for one in _rules(bundle, work).decide(scan(study).series))
         if not taken:
             _say(f"study {name}: no series fits {label}")
             continue
@@ -93,13 +91,16 @@ def _work_on(study: Path, incoming: Incoming, work: Work, stop: threading.Event)
         _say(f"study {name}: kept as {incoming.failed(study).name} in {_SPOOL}/failed")
 
 
+def _rules(bundle: str, work: Work) -> Selection:
+    return choice.selection(bundle, work.select, one_per_study="--one-per-study" in work.options)
+
+
 def _segment(study: Path, bundle: str, out: Path, work: Work, stop: threading.Event) -> int | None:
     """Exit code of ``nestseg segment`` in a process group of its own; ``None`` if stopped."""
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     command = [sys.executable, "-m", "nestseg.cli", "segment", study, "-b", bundle, "-o", out]
     command += ["--select", work.select] if work.select else []
-    command += ["--one-per-study"] if work.one_per_study else []
-    command += ["--deidentify"] if work.deidentify else []
+    command += work.options
     command += ["--send-to", work.send_to] if work.send_to else []
     with (out / "log.txt").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603  our own command, paths as arguments

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from nestseg.bundle import locate, rules
-from nestseg.cli import tables
+from nestseg.bundle import locate
+from nestseg.bundle.selection import read_selection
+from nestseg.cli import bundles, tables
 from nestseg.cli.scan import scan_with_progress
 from nestseg_prep.errors import InputError
 from nestseg_prep.site_key import mark_folder
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from nestseg.batch.cases import Skipped
     from nestseg.batch.runner import Result
-    from nestseg.cli.network import Source
+    from nestseg.cli.network import Pacs
     from nestseg_prep.dicom.references import OtherFile
     from nestseg_prep.selection import Selection
 
@@ -30,29 +31,33 @@ SOME_FAILED = 1
 
 
 def run(
-    paths: list[Path], bundle_name: str, out: Path, *, selection: Selection | None = None
+    paths: list[Path],
+    bundle_name: str,
+    out: Path,
+    *,
+    trust: bool = False,
+    selection: Selection | None = None,
 ) -> int:
     """Segment every fitting series below ``paths``.
 
     Args:
         paths: folders or files.
-        bundle_name: with what.
-        out: made if missing.
+        bundle_name: of one of nestseg's, or the folder of another.
+        out: folder for the results.
+        trust: whether to run a bundle from elsewhere that the static audit refuses.
         selection: which series, instead of the bundle's own rules.
 
     Returns:
         0 if every fitting case was done, else 1.
 
     Raises:
-        InputError: nothing could be started: no such input, bundle or weights, nothing fits, or
-            ``out`` cannot be written.
+        InputError: nothing could be started: no such input, bundle or weights, the audit refuses
+            the bundle, nothing fits, or ``out`` cannot be written.
     """
-    folder = locate.find(bundle_name)
-    if not locate.is_ours(folder):
-        tables.stderr.print(
-            f"[yellow]{folder.name} did not come with nestseg: its configs are code and are run[/]"
-        )
-    selection = selection or rules.read_selection(folder)
+    folder = bundles.find(bundle_name)
+    if not locate.is_ours(folder) and not trust:
+        _refuse_unlisted(folder)
+    selection = selection or read_selection(folder)
     found = scan_with_progress(paths, pictures=selection.pictures)
     _check_writable(out, paths)
     with tables.stderr.status("Loading the model …"):
@@ -87,21 +92,19 @@ def run_with_pacs(
     bundle_name: str,
     out: Path,
     selection: Selection,
-    source: Source | None,
+    pacs: Pacs,
     *,
-    deidentify: bool,
-    send_to: str,
+    trust: bool,
 ) -> int:
     """Segment what lies below ``paths`` or is fetched, and send the results.
 
     Args:
-        paths: folders or files; none with ``source``.
+        paths: folders or files; none where series are fetched.
         bundle_name: with what.
         out: made if missing.
         selection: which series.
-        source: what to fetch; ``None`` for nothing.
-        deidentify: take what names patients out of DICOM results.
-        send_to: address for DICOM results; ``""`` for none.
+        pacs: where series come from and results go.
+        trust: as for :func:`run`.
 
     Returns:
         0 if every fitting case was done and every result stored, else 1.
@@ -109,23 +112,33 @@ def run_with_pacs(
     Raises:
         InputError: as :func:`run`, or a server does not answer.
     """
-    if bool(paths) == bool(source):
+    if bool(paths) == bool(pacs.source):
         raise InputError("give folders or files, or --from with an address")
     from nestseg.cli import network
 
-    address = network.check_address(send_to)
-    if source:
-        with network.fetched(source, out, selection.modalities) as folder:
-            code = run([folder], bundle_name, out, selection=selection)
+    address = network.check_address(pacs.send_to)
+    if pacs.source:
+        with network.fetched(pacs.source, out, selection.modalities) as folder:
+            code = run([folder], bundle_name, out, trust=trust, selection=selection)
     else:
-        code = run(paths, bundle_name, out, selection=selection)
-    if deidentify:
+        code = run(paths, bundle_name, out, trust=trust, selection=selection)
+    if pacs.deidentify:
         from nestseg.cli.deidentify import results
 
         results(out)
     if address:
         code = max(code, network.send_folder([out], address, patient=True))
     return code
+
+
+def _refuse_unlisted(bundle: Path) -> None:
+    """Raise an InputError if the static audit finds anything in a bundle from elsewhere."""
+    from nestseg.bundle import audit, findings, manifest
+
+    found = findings.errors(manifest.check(bundle, demanded=False) + audit.audit(bundle))
+    if found:
+        more = f" (and {len(found) - 1} more: `nestseg bundle check`)" if len(found) > 1 else ""
+        raise InputError(f"{bundle.name}: {found[0].line}{more}; --trust runs it all the same")
 
 
 def _report(results: list[Result], skipped: list[Skipped], labels: list[str]) -> None:

@@ -30,6 +30,8 @@ class OverlapTileInferer(Inferer):
     *Same* networks: the image is mirrored up to an admissible size; windows overlap and are blended
     by MONAI's Gaussian weights. An image that fits into one window is computed in one pass.
 
+    A 2D network segments a volume slice by slice, across the last axis.
+
     Args:
         roi_size: spatial shape of the network's input for one tile, in voxels; rounded down to the
             nearest shape that the network admits. Small images use a smaller tile.
@@ -64,7 +66,12 @@ class OverlapTileInferer(Inferer):
 
         image = convert_to_tensor(inputs, track_meta=False)
         segment = self._tiles if geometry.is_valid else self._windows
-        out: Tensor = convert_to_dst_type(segment(image, predict, geometry), inputs)[0]
+        if image.dim() == len(geometry.axes) + 3:
+            slices = [segment(one, predict, geometry) for one in image.unbind(-1)]
+            logits = torch.stack(slices, dim=-1)
+        else:
+            logits = segment(image, predict, geometry)
+        out: Tensor = convert_to_dst_type(logits, inputs)[0]
         return out
 
     def _tiles(self, image: Tensor, predict: Predictor, geometry: Geometry) -> Tensor:

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: torch.jit.script reads the annotations of modules.
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from monai.networks.blocks import Convolution
@@ -61,7 +62,13 @@ def two_convs(
 
 
 def up_conv(
-    spatial_dims: int, in_channels: int, out_channels: int, *, kernel_size: int = 2, bias: bool
+    spatial_dims: int,
+    in_channels: int,
+    out_channels: int,
+    *,
+    stride: Sequence[int] = (),
+    kernel_size: int = 2,
+    bias: bool,
 ) -> nn.Module:
     """An up-convolution by 2, linear; the U-Net's has a kernel of 2, whose outputs do not overlap.
 
@@ -69,11 +76,15 @@ def up_conv(
         spatial_dims: 2 or 3.
         in_channels: before.
         out_channels: behind.
-        kernel_size: even.
+        stride: per axis, 1 or 2; default: 2 along every axis.
+        kernel_size: even; along an axis of stride 1 it is 1.
         bias: whether it has one.
     """
+    steps = tuple(stride) or (2,) * spatial_dims
+    kernel = tuple(kernel_size if step == 2 else 1 for step in steps)
+    padding = tuple((size - step) // 2 for size, step in zip(kernel, steps, strict=True))
     module: nn.Module = Conv[Conv.CONVTRANS, spatial_dims](
-        in_channels, out_channels, kernel_size, stride=2, padding=kernel_size // 2 - 1, bias=bias
+        in_channels, out_channels, kernel, stride=steps, padding=padding, bias=bias
     )
     return module
 

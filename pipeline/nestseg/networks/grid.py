@@ -42,6 +42,8 @@ class GridUNet(GridNetwork):
             skips carry it too (the release of U-Net 2015); default: none.
         mid_features: channels between the two convolutions of each encoder block; default:
             ``features``.
+        pools: by what each pooling divides each axis: ``depth`` entries of ``spatial_dims``
+            numbers, 1 or 2; default: 2 everywhere. Thick slices are pooled less often.
         up_channels: channels that the up-convolutions bring into levels 0, 1, …; one fewer than
             ``features``, the default. The 3D U-Net of 2016 and the release of 2015 keep more.
         up_bias: of the transposed convolutions.
@@ -71,6 +73,7 @@ class GridUNet(GridNetwork):
         dropout: float = 0.0,
         level_dropout: Sequence[float] | None = None,
         mid_features: Sequence[int] | None = None,
+        pools: Sequence[Sequence[int]] | None = None,
         up_channels: Sequence[int] | None = None,
         up_bias: bool = True,
         up_act: Spec = None,
@@ -93,6 +96,7 @@ class GridUNet(GridNetwork):
             "dropout": dropout,
             "level_dropout": tuple(level_dropout or [0.0] * (depth + 1)),
             "mid_features": tuple(mid_features or features),
+            "pools": tuple(map(tuple, pools or ((2,) * spatial_dims,) * depth)),
             "up_channels": tuple(up_channels or features[:-1]),
             "up_bias": up_bias,
             "up_act": up_act,
@@ -104,13 +108,19 @@ class GridUNet(GridNetwork):
         for name, length in _lengths(depth).items():
             if len(config[name]) != length:
                 raise ValueError(f"{name} wants {length} values, got {config[name]}")
+        for factors in config["pools"]:
+            if len(factors) != spatial_dims or set(factors) - {1, 2}:
+                raise ValueError(f"a pooling wants {spatial_dims} factors of 1 or 2, got {factors}")
 
         def node(place: Node, nodes: list[Node]) -> nn.Module:
             i, j = place
             if j == 0:
                 return _encoder_node(i, nodes, config)
             up_to = config["up_channels"][i]
-            return decoder_node(place, nodes, lambda i, _: features[i], up_to, config)
+            stride = config["pools"][i]
+            return decoder_node(
+                place, nodes, lambda i, _: features[i], up_to, config, stride=stride
+            )
 
         def head() -> nn.Module:
             module: nn.Module = Conv[Conv.CONV, spatial_dims](
@@ -118,7 +128,7 @@ class GridUNet(GridNetwork):
             )
             return module
 
-        super().__init__(config, _geometry(spatial_dims, depth, padding), columns, node, head)
+        super().__init__(config, _geometry(config["pools"], padding), columns, node, head)
         he_init(self)
 
     def _config_at(self, level: int) -> dict[str, Any]:
@@ -128,13 +138,13 @@ class GridUNet(GridNetwork):
 def _lengths(depth: int) -> dict[str, int]:
     """How many values each argument has that is given per level."""
     per_level = {"features": depth + 1, "mid_features": depth + 1, "level_dropout": depth + 1}
-    return per_level | {"up_channels": depth}
+    return per_level | {"up_channels": depth, "pools": depth}
 
 
-def _geometry(spatial_dims: int, depth: int, padding: str) -> Geometry:
-    lost = 4 if padding == "valid" else 0
-    axis = GridAxis((2,) * depth, (lost,) * (depth + 1), (lost,) * depth).geometry()
-    return Geometry((axis,) * spatial_dims)
+def _geometry(pools: Sequence[tuple[int, ...]], padding: str) -> Geometry:
+    lost, depth = 4 if padding == "valid" else 0, len(pools)
+    losses = (lost,) * (depth + 1), (lost,) * depth
+    return Geometry(tuple(GridAxis(p, *losses).geometry() for p in zip(*pools, strict=True)))
 
 
 def _encoder_node(level: int, nodes: list[Node], config: dict[str, Any]) -> nn.Module:
@@ -144,5 +154,5 @@ def _encoder_node(level: int, nodes: list[Node], config: dict[str, Any]) -> nn.M
     block = two_convs(dims, channels, **block_style(config))
     if drop[level]:
         block.append(nn.Dropout(drop[level]))
-    pool = Pool[Pool.MAX, dims](2) if level else nn.Identity()
+    pool = Pool[Pool.MAX, dims](config["pools"][level - 1]) if level else nn.Identity()
     return EncoderNode(nodes.index((level - 1, 0)) if level else -1, pool, block)

@@ -1,7 +1,7 @@
 """The modules of a U-Net grid: its nodes, and the network that runs them in order."""
 
 # No `from __future__ import annotations`: torch.jit.script reads the annotations of modules.
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -58,6 +58,8 @@ def decoder_node(
     width: Callable[[int, int], int],
     up_channels: int,
     config: Mapping[str, Any],
+    *,
+    stride: Sequence[int] = (),
 ) -> DecoderNode:
     """Build X^{i,j}, j > 0.
 
@@ -69,6 +71,7 @@ def decoder_node(
         config: ``spatial_dims``, ``topology``, ``padding``, ``norm``, ``act``, ``bias``,
             ``up_bias``, ``up_act``, ``up_kernel_size`` and ``dropout`` as :class:`GridUNet` takes
             them.
+        stride: of the up-convolution, per axis; default: 2 along every axis.
     """
     i, j = node
     dims, below = config["spatial_dims"], (i + 1, j - 1)
@@ -81,6 +84,7 @@ def decoder_node(
             dims,
             width(*below),
             up_channels,
+            stride=stride,
             kernel_size=config["up_kernel_size"],
             bias=config["up_bias"],
         ),
@@ -106,6 +110,9 @@ class GridNetwork(SizedNetwork):
         columns: of the heads, in rising order.
         node: builds X^{i,j}, given its place and the list of all nodes.
         head: builds one head.
+
+    Attributes:
+        levels: columns of the heads, in rising order: what :meth:`pruned` takes.
     """
 
     def __init__(
@@ -118,6 +125,7 @@ class GridNetwork(SizedNetwork):
     ) -> None:
         super().__init__(geometry)
         self.config = config
+        self.levels = columns
         nodes = needed_nodes(config["topology"], columns)
         self.nodes = nn.ModuleDict({node_name(n): node(n, nodes) for n in nodes})
         self.head_nodes = [nodes.index((0, j)) for j in reversed(columns)]

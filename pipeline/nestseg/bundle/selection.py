@@ -1,4 +1,4 @@
-"""A bundle's rule for inputs, read without running any of the bundle's code. Imports no torch."""
+"""A bundle's rule for inputs, read as data: neither torch nor the bundle's code is needed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from nestseg_prep.selection import Selection
 
 
 def read_selection(bundle: Path) -> Selection:
-    """The rules under ``selection`` in a bundle's inference config.
+    """The bundle's rule for inputs, read without running any of the bundle's code.
 
     Raises:
         InputError: the inference config cannot be read, or its rules are missing or wrong.
     """
     try:
-        rules = dict(json.loads((bundle / "configs" / "inference.json").read_text())["selection"])
+        rule = dict(json.loads((bundle / "configs" / "inference.json").read_text())["selection"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{bundle.name}: inference.json holds no `selection` of inputs; add one, or run "
             "the bundle through `python -m monai.bundle run`"
         ) from error
-    rules.pop("_target_", None)
-    return Selection.from_rules(rules, f"{bundle.name}: inference.json")
+    rule.pop("_target_", None)
+    return Selection.from_rules(rule, f"{bundle.name}: inference.json")

@@ -1,0 +1,117 @@
+"""``nestseg bundle``: make bundles, check them, render them from their recipes, export them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nestseg.cli.bundle_new import new
+
+if TYPE_CHECKING:
+    from nestseg.bundle.findings import Finding
+
+app = typer.Typer(no_args_is_help=True, help="Make bundles, check, render and export them.")
+app.command("new")(new)
+
+Bundles = Annotated[
+    list[str], typer.Argument(metavar="BUNDLE...", help="Names, bundle folders, or zip files.")
+]
+
+
+@app.command()
+def check(
+    bundles: Bundles,
+    *,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run the bundle's code even if the audit refuses it.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Demand a manifest; warnings fail the check too.")
+    ] = False,
+    schema: Annotated[
+        Path | None, typer.Option("--schema", help="MONAI's JSON schema for the metadata.")
+    ] = None,
+) -> None:
+    """Audit bundles without running them, then check what runs: exit code 1 if one fails."""
+    failed = [name for name in bundles if not _check(name, trust, strict, schema)]
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def render(
+    bundles: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[BUNDLE...]", help="Bundle folders; by default all of nestseg."),
+    ] = None,
+) -> None:
+    """Render the configs of bundles from their recipes."""
+    from nestseg.bundle import locate, recipe
+    from nestseg_prep.errors import InputError
+
+    for folder in bundles or recipe.recipes(locate.home()):
+        if not (folder / recipe.RECIPE).is_file():
+            raise InputError(f"{folder}: no {recipe.RECIPE} to render; check the path")
+        recipe.write(folder)
+        typer.echo(folder)
+
+
+@app.command()
+def export(
+    bundle: Annotated[str, typer.Argument(help="Name, or bundle folder.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="A name that ends in .zip, or a folder.")
+    ],
+) -> None:
+    """Write a bundle to hand on, with the SHA-256 of every file in it."""
+    from nestseg.bundle import locate
+    from nestseg.bundle.export import export as write
+
+    typer.echo(write(locate.find(bundle), out))
+
+
+def _check(name: str, trust: bool, strict: bool, schema: Path | None) -> bool:
+    """Check one bundle and print what was found; whether it passed."""
+    from nestseg.bundle import archive, locate
+
+    path = locate.find(name) if name in locate.names() else Path(name)
+    with archive.opened(path) as folder:
+        from nestseg.bundle import audit, checks, findings, manifest
+
+        found = manifest.check(folder, demanded=strict) + audit.audit(folder)
+        stopped = bool(findings.errors(found)) and not trust
+        if not stopped:
+            found += checks.run(folder, schema)
+        passed = not (found if strict else findings.errors(found))
+        _print(folder.name, found, passed=passed, stopped=stopped)
+    return passed
+
+
+def _print(name: str, found: list[Finding], *, passed: bool, stopped: bool) -> None:
+    from nestseg.cli import tables
+
+    if tables.console.is_terminal and found:
+        _table(name, found)
+    else:
+        for finding in found:
+            typer.echo(f"{name}: {finding.severity}: {finding.line}")
+    if stopped:
+        typer.echo(f"{name}: not run: the audit refused it", err=True)
+    typer.echo(f"{name}: {'passed' if passed else 'failed'}")
+
+
+def _table(name: str, found: list[Finding]) -> None:
+    from rich.markup import escape
+
+    from nestseg.cli import tables
+
+    rows = tables.table(name, "severity", "file", "id", "problem", "remedy")
+    for column in rows.columns[2:4]:
+        column.no_wrap = False
+        column.overflow = "fold"
+    for finding in found:
+        colour = "red" if finding.severity == "error" else "yellow"
+        cells = (finding.file, finding.place, finding.problem, finding.remedy)
+        rows.add_row(f"[{colour}]{finding.severity}[/]", *(escape(cell) for cell in cells))
+    tables.console.print(rows)

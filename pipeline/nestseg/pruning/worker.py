@@ -1,0 +1,57 @@
+"""``python -m nestseg.pruning.worker BUNDLE IMAGE…``: time and memory of one level.
+
+A process of its own, because the peak of a process never falls again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from nestseg.bundle import loaded
+from nestseg.pruning.validation import read_image
+
+RESIDENT = "peak resident memory of the process above its idle state"
+ON_GPU = "peak memory reserved on the GPU"
+
+
+def main(bundle_folder: str, *images: str) -> None:
+    """Segment each image once, after a run to warm up, and print times and peak as JSON."""
+    idle = _status("VmRSS")
+    bundle = loaded.load(Path(bundle_folder))
+    volumes = [read_image(path) for path in images]
+    bundle.segment(volumes[0])
+    ms = []
+    for volume in volumes:
+        start = time.perf_counter()
+        bundle.segment(volume)
+        ms.append(1000 * (time.perf_counter() - start))
+    memory, mb = _memory(bundle.device, idle)
+    print(json.dumps({"ms": ms, "mb": mb, "memory": memory}))
+
+
+def _memory(device: torch.device, idle: int | None) -> tuple[str, float | None]:
+    if device.type == "cuda":
+        return ON_GPU, torch.cuda.max_memory_reserved(device) / 1e6
+    peak = _status("VmHWM")
+    return RESIDENT, None if idle is None or peak is None else (peak - idle) / 1e6
+
+
+def _status(field: str) -> int | None:
+    """A size in bytes from the kernel's record of this process; ``None`` where there is no such.
+
+    Not ``getrusage``: on Linux a new process inherits the peak of the one that started it.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
