@@ -100,6 +100,8 @@ def deidentify_file(
         if not _is_done(dataset):
             deidentify(dataset)
         return Written(_save(dataset, place(dataset)), face)
+    except InputError:  # no key or no library: a fault of the site, not of the file
+        raise
     except (files.DamagedFileError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise DoubtError(Doubt.UNREADABLE) from error
 

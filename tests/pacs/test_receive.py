@@ -117,7 +117,7 @@ def test_a_full_disk_is_said_to_the_sender_and_leaves_nothing(
     assert push(port, Phantom(slices=1).datasets()) == [STORED]
 
 
-@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of pydicom, which sends it all the same
 def test_what_tags_say_never_becomes_a_path(incoming: Incoming, port: int, tmp_path: Path) -> None:
     series = Phantom(slices=3).datasets()
     for number, ds in enumerate(series):
@@ -225,6 +225,8 @@ def test_a_listener_for_anybody_on_a_network_is_refused() -> None:
         Listener("LONGER THAN SIXTEEN", "127.0.0.1", 11112)
 
 
+@pytest.mark.filterwarnings("ignore:.*socket:ResourceWarning")  # pynetdicom, where nobody answers
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_files_are_sent_as_they_are_and_each_has_its_outcome(
     incoming: Incoming, port: int, tmp_path: Path
 ) -> None:

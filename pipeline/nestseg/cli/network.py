@@ -16,6 +16,7 @@ from nestseg.pacs.addresses import Address, Web
 from nestseg.pacs.retrieve import Query, fetch, find, matches
 from nestseg.pacs.send import Sent, dicom_files, send
 from nestseg_prep.errors import InputError
+from nestseg_prep.site_key import mark_folder
 
 ALL_DONE = 0
 SOME_FAILED = 1
@@ -73,6 +74,7 @@ def check_out(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryFile(dir=out):
             pass
+        mark_folder(out)
     except OSError as error:
         raise InputError(
             f"{out}: cannot be written ({error.strerror}); choose another --out"

@@ -156,6 +156,8 @@ def _answering(web: Web) -> Iterator[None]:
 
     try:
         yield
+    except InputError:
+        raise
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else 0
         mend = "put access into ~/.netrc" if status in (401, 403) else "check address and query"
