@@ -28,6 +28,9 @@ from nestseg_prep.reading import read_volume
 
 from .conftest import push
 
+for name in ("pynetdicom", "dicomweb_client", "dicomanonymizer"):
+    pytest.importorskip(name, reason="needs the extras `pacs` and `deidentify`")
+
 BUNDLE = "hippocampus_unetpp"
 MARK = "MARKER^PLANTED"
 

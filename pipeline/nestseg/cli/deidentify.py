@@ -50,8 +50,8 @@ def run(paths: list[Path], out: Path, *, pixels_checked: bool) -> int:
         tables.stderr.print(f"nestseg: {count} left out: each {reason}", soft_wrap=True)
     if faces:
         tables.stderr.print(
-            f"nestseg: {faces} files may show a face: pixels are not changed, and heads can be "
-            "rendered; take the face off with another tool before they leave the hospital",
+            f"nestseg: files that may show a face: {faces}; pixels are not changed, and a head can "
+            "be rendered: take the face off with another tool before they leave the hospital",
             soft_wrap=True,
         )
     tables.console.print(f"{written} files written to {out}, {left_out.total()} left out")

@@ -129,7 +129,7 @@ def _store_one(association: Any, path: Path) -> Sent:
         status = association.send_c_store(path)
     except (ValueError, AttributeError, InvalidDicomError, OSError) as error:
         # Its text may hold values of tags.
-        return Sent(path, f"not accepted in this encoding ({type(error).__name__})")
+        return Sent(path, f"incomplete, or not accepted in its encoding ({type(error).__name__})")
     if "Status" not in status:
         return Sent(path, "no answer; send again")
     # Warnings (B000, B006, B007) mean stored, with a remark.
