@@ -46,7 +46,7 @@ $(READY): requirements.lock pyproject.toml
 lock:  ## exact versions of everything, from the floors in pyproject.toml
 	@$(PYTHON) -m venv build/lock
 	@build/lock/bin/python -m pip install -qq torch==2.13.0
-	@build/lock/bin/python -m pip install -qq -e '.[train,demo,dev]'
+	@build/lock/bin/python -m pip install -qq -e '.[train,demo,deidentify,pacs,dev]'
 	@build/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu//' > requirements.lock
 
 clean:

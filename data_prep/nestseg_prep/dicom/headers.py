@@ -61,6 +61,8 @@ class Header:
     modality: str
     body_part: str
     description: str = field(repr=False)
+    kernel: str = field(repr=False)
+    acquired: str = field(repr=False)
     image_type: tuple[str, ...]
     rows: int
     columns: int
@@ -109,6 +111,16 @@ _PLANE: Final = (
     "RescaleSlope",
     "RescaleIntercept",
 )
+# When the images were made, the most exact statement first.
+_DATES: Final = (
+    "AcquisitionDateTime",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "SeriesDate",
+    "SeriesTime",
+    "StudyDate",
+    "StudyTime",
+)
 _WANTED: Final = (
     *PHASES,
     *_PLANE,
@@ -119,6 +131,8 @@ _WANTED: Final = (
     "Modality",
     "BodyPartExamined",
     "SeriesDescription",
+    "ConvolutionKernel",
+    *_DATES,
     "Rows",
     "Columns",
     "SamplesPerPixel",
@@ -148,6 +162,7 @@ _GROUPS: Final = (
     "MRDiffusionSequence",
     "MRImageFrameTypeSequence",
     "CTImageFrameTypeSequence",
+    "CTReconstructionSequence",
 )
 
 
@@ -193,6 +208,8 @@ def _header(path: Path, dataset: FileDataset, file: BinaryIO) -> Header:
         modality=values.text(dataset, "Modality"),
         body_part=values.text(dataset, "BodyPartExamined"),
         description=values.text(dataset, "SeriesDescription"),
+        kernel=_kernel(dataset),
+        acquired=_acquired(dataset),
         image_type=tuple(values.texts(dataset, "ImageType")),
         rows=rows,
         columns=columns,
@@ -235,6 +252,25 @@ def _frame(index: int, *sources: Dataset) -> Frame:
         rescaled=slope is not None and intercept is not None,
         phase={name: value for name, value in phase.items() if value},
     )
+
+
+def _kernel(dataset: Dataset) -> str:
+    """ConvolutionKernel; enhanced objects keep it with what their frames share."""
+    shared = _macros(dataset.get("SharedFunctionalGroupsSequence") or ())
+    return next(
+        (text for one in (dataset, *shared) if (text := values.text(one, "ConvolutionKernel"))), ""
+    )
+
+
+def _acquired(dataset: Dataset) -> str:
+    """Date and time of acquisition as digits, ``""`` where not given; later ones sort behind."""
+    moment, *pairs = _DATES
+    if text := values.text(dataset, moment):
+        return text
+    for date, time in zip(pairs[::2], pairs[1::2], strict=True):
+        if text := values.text(dataset, date):
+            return text + values.text(dataset, time)
+    return ""
 
 
 def _enhanced_frames(dataset: Dataset) -> tuple[Frame, ...]:

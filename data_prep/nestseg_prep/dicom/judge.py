@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -19,6 +18,7 @@ from nestseg_prep.dicom.headers import Header
 from nestseg_prep.dicom.lengths import Pixels
 from nestseg_prep.dicom.references import SeriesRef, SliceRef
 from nestseg_prep.dicom.rules import SAFE, Rules
+from nestseg_prep.site_key import keyed_hash
 from nestseg_prep.source import SourceGrid, SourceSlice
 
 # 2000 slices of 1024 x 1024 in float32 fit; a header that lies about its size does not.
@@ -27,8 +27,8 @@ _BITS: Final = (8, 16, 32)
 
 
 def short_hash(text: str) -> str:
-    """Twelve hexadecimal digits that stand for a UID or a path in names and logs."""
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    """Twelve hexadecimal digits that stand for a UID or a path in names and logs of this site."""
+    return keyed_hash(text).hex()[:12]
 
 
 def judge_series(
@@ -86,6 +86,8 @@ def _judge(group: Group, key: str, rules: Rules) -> SeriesRef:
         files=tuple(dict.fromkeys(header.path for header, _ in slices)),
         findings=tuple(dict.fromkeys(findings)),
         description=first.description,
+        kernel=first.kernel,
+        acquired=first.acquired,
         slices=tuple(
             SliceRef(
                 header.path,

@@ -51,6 +51,8 @@ class SeriesRef:
         files: each file once, ordered along the slice axis.
         findings: everything that was found, in the order of the checks.
         description: SeriesDescription: free text, which may name a patient.
+        kernel: ConvolutionKernel of a CT, free text as well.
+        acquired: when its first image was made: digits of date and time, ``""`` if not given.
         slices: where each slice is stored, ordered along ``k``; empty for NIfTI and where refused.
         source: where the pixels of those slices lie in the grid of the volume, likewise.
         stored_range: lowest and highest stored value that the header can express.
@@ -70,6 +72,8 @@ class SeriesRef:
     files: tuple[Path, ...] = field(repr=False)
     findings: tuple[Finding, ...] = ()
     description: str = field(default="", repr=False)
+    kernel: str = field(default="", repr=False)
+    acquired: str = field(default="", repr=False)
     slices: tuple[SliceRef, ...] = field(default=(), repr=False)
     source: SourceGrid | None = field(default=None, repr=False, compare=False)
     stored_range: tuple[int, int] = (0, 0)
@@ -127,6 +131,7 @@ class SeriesRef:
             found["series_uid"] = self.series_uid
             found["study_uid"] = self.study_uid
             found["description"] = self.description
+            found["kernel"] = self.kernel
             found["paths"] = [str(path) for path in self.files]
         return found
 

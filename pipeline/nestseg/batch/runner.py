@@ -61,7 +61,8 @@ def run(
 ) -> list[Result]:
     """Segment every case into ``out``: ``NAME_seg.nii.gz`` and ``NAME_preview.png``.
 
-    The mask of a picture is a picture, ``NAME_seg.png``, whose values are the labels. With ``dicom``, DICOM series also get ``NAME_seg.dcm`` and ``NAME_sr.dcm``.
+    The mask of a picture is a picture, ``NAME_seg.png``, whose values are the labels. With
+    ``dicom``, DICOM series also get ``NAME_seg.dcm`` and ``NAME_sr.dcm``.
 
     Args:
         cases: what to segment.

@@ -15,14 +15,17 @@ from nestseg.bundle.selection import read_selection
 from nestseg.cli import bundles, tables
 from nestseg.cli.scan import scan_with_progress
 from nestseg_prep.errors import InputError
+from nestseg_prep.site_key import mark_folder
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from nestseg.batch.cases import Skipped
     from nestseg.batch.runner import Result
+    from nestseg.cli.network import Pacs
     from nestseg.outputs.dicom.encoding import Encoding
     from nestseg_prep.dicom.references import OtherFile
+    from nestseg_prep.selection import Selection
 
 ALL_DONE = 0
 SOME_FAILED = 1
@@ -35,6 +38,7 @@ def run(
     *,
     trust: bool = False,
     dicom: Encoding | None = None,
+    selection: Selection | None = None,
 ) -> int:
     """Segment every fitting series below ``paths``.
 
@@ -44,6 +48,7 @@ def run(
         out: folder for the results.
         trust: whether to run a bundle from elsewhere that the static audit refuses.
         dicom: how to write DICOM SEG, with SR; ``None`` for neither.
+        selection: which series, instead of the bundle's own rules.
 
     Returns:
         0 if every fitting case was done, else 1.
@@ -55,7 +60,7 @@ def run(
     folder = bundles.find(bundle_name)
     if not locate.is_ours(folder) and not trust:
         _refuse_unlisted(folder)
-    selection = read_selection(folder)
+    selection = selection or read_selection(folder)
     found = scan_with_progress(paths, pictures=selection.pictures)
     _check_writable(out, paths)
     with tables.stderr.status("Loading the model …"):
@@ -85,6 +90,52 @@ def run(
         f"{done} of {len(results)} cases done; masks and previews in {out}, record in {path}"
     )
     return ALL_DONE if done == len(results) else SOME_FAILED
+
+
+def run_with_pacs(
+    paths: list[Path],
+    bundle_name: str,
+    out: Path,
+    selection: Selection,
+    pacs: Pacs,
+    *,
+    trust: bool,
+    dicom: Encoding | None = None,
+) -> int:
+    """Segment what lies below ``paths`` or is fetched, and send the results.
+
+    Args:
+        paths: folders or files; none where series are fetched.
+        bundle_name: with what.
+        out: made if missing.
+        selection: which series.
+        pacs: where series come from and results go.
+        trust: as for :func:`run`.
+        dicom: likewise.
+
+    Returns:
+        0 if every fitting case was done and every result stored, else 1.
+
+    Raises:
+        InputError: as :func:`run`, or a server does not answer.
+    """
+    if bool(paths) == bool(pacs.source):
+        raise InputError("give folders or files, or --from with an address")
+    from nestseg.cli import network
+
+    address = network.check_address(pacs.send_to)
+    if pacs.source:
+        with network.fetched(pacs.source, out, selection.modalities) as folder:
+            code = run([folder], bundle_name, out, trust=trust, dicom=dicom, selection=selection)
+    else:
+        code = run(paths, bundle_name, out, trust=trust, dicom=dicom, selection=selection)
+    if pacs.deidentify:
+        from nestseg.cli.deidentify import results
+
+        results(out)
+    if address:
+        code = max(code, network.send_folder([out], address, patient=True))
+    return code
 
 
 def _refuse_unlisted(bundle: Path) -> None:
@@ -134,6 +185,7 @@ def _check_writable(out: Path, inputs: list[Path]) -> None:
         handle, probe = tempfile.mkstemp(dir=out, prefix=".nestseg-")
         os.close(handle)
         Path(probe).unlink()
+        mark_folder(out)
     except OSError as error:
         raise InputError(
             f"{out}: cannot be written ({error.strerror}); choose another --out"
