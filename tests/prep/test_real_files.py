@@ -83,6 +83,8 @@ CONVERTED = (
 )
 # The others turn the values of these into Philips' "precise" ones; ours are the probes'.
 OTHER_VALUES = ("dicom_quirks/mr_philips_enhanced_anat", "dicom_quirks/mr_philips_enhanced_balls")
+# dcm2niix takes the step from the first two slices, whose positions are rounded.
+APART_MM = {"dicom/mr_siemens_xa30_t1_gz": 0.02}
 AS_DCM2NIIX = ("mr_hippocrop_1", "mr_hippocrop_2", "ct_slicer_head_93")
 
 
@@ -173,7 +175,7 @@ def test_each_volume_equals_a_conversion_by_others(item, unpacked, shared_data):
             np.allclose(theirs, array, rtol=1e-5, atol=1e-3)
             for affine, theirs in references
             if theirs.shape == array.shape
-            and corner_distance(affine, ours.affine, array.shape) < 1e-3
+            and corner_distance(affine, ours.affine, array.shape) < APART_MM.get(item, 1e-3)
         ]
         assert same, f"no reference lies where {ref.key} does"
         assert any(same) or item in OTHER_VALUES

@@ -10,6 +10,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import shutil
 import stat
 import tarfile
@@ -93,7 +94,7 @@ def unpack(archive: Path, folder: Path, limits: Limits = LIMITS) -> list[Member]
     try:
         with archive.open("rb") as file:
             opened = _zip_members(file, limits) if is_zip else _tar_members(file, allowed)
-            return list(_written(opened, folder, limits.members, allowed))
+            members = list(_written(opened, folder, limits.members, allowed))
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError,
             NotImplementedError, RuntimeError, ValueError, gzip.BadGzipFile) as error:  # fmt: skip
         shutil.rmtree(folder)
@@ -102,6 +103,11 @@ def unpack(archive: Path, folder: Path, limits: Limits = LIMITS) -> list[Member]
     except BaseException:
         shutil.rmtree(folder)
         raise
+    # As old as their archive: what was made of them before is known again.
+    times = archive.stat()
+    for member in members:
+        os.utime(member.path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    return members
 
 
 def _written(

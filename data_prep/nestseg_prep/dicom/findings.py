@@ -36,6 +36,7 @@ class Code(StrEnum):
     ARCHIVE_REFUSED = "archive-refused"
     ANALYZE = "analyze"
     NIFTI_REFUSED = "nifti-refused"
+    NIFTI_STRAIGHTENED = "nifti-straightened"
     # An object that is no volume by its nature
     NOT_AN_IMAGE_VOLUME = "not-an-image-volume"
     LOCALIZER = "localizer"
@@ -139,6 +140,11 @@ TABLE: Final[dict[Code, Entry]] = {
         Severity.REFUSE,
         "The NIfTI file is damaged or its geometry cannot be trusted.",
         "Mend what the detail names, or convert the original DICOM series again.",
+    ),
+    Code.NIFTI_STRAIGHTENED: Entry(
+        Severity.WARNING,
+        "The axes of the NIfTI file stood slightly askew and were made to stand at right angles.",
+        "Nothing to do: no voxel moved by more than a thousandth of its distance to the centre.",
     ),
     Code.NOT_AN_IMAGE_VOLUME: Entry(
         Severity.REFUSE,

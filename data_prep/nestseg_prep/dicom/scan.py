@@ -122,6 +122,8 @@ def _nifti_ref(entry: Entry) -> SeriesRef:
     findings: tuple[Finding, ...] = ()
     try:
         header = nifti_header.read_header(entry.path)
+        if header.straightened:
+            findings = (Finding(Code.NIFTI_STRAIGHTENED),)
     except InputError as error:
         # The message begins with the file's name, which may be a patient's.
         findings = (Finding(Code.NIFTI_REFUSED, str(error).removeprefix(f"{entry.path.name}: ")),)
