@@ -13,7 +13,7 @@ from rich.markup import escape
 from nestseg.bundle import locate
 from nestseg.bundle.selection import read_selection
 from nestseg.cli import bundles, tables
-from nestseg.cli.scan import scan_with_progress
+from nestseg.cli.scan import check_exist, scan_with_progress
 from nestseg_prep.errors import InputError
 from nestseg_prep.site_key import mark_folder
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nestseg.batch.runner import Result
     from nestseg.cli.network import Pacs
     from nestseg.outputs.dicom.encoding import Encoding
-    from nestseg_prep.dicom.references import OtherFile
+    from nestseg_prep.dicom.references import OtherFile, ScanResult
     from nestseg_prep.selection import Selection
 
 ALL_DONE = 0
@@ -61,8 +61,22 @@ def run(
     if not locate.is_ours(folder) and not trust:
         _refuse_unlisted(folder)
     selection = selection or read_selection(folder)
-    found = scan_with_progress(paths, pictures=selection.pictures)
+    check_exist(paths)
     _check_writable(out, paths)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".nestseg-unpacked-") as unpacked:
+        found = scan_with_progress(paths, Path(unpacked), pictures=selection.pictures)
+        return _segment(paths[0], found, folder, out, selection, dicom)
+
+
+def _segment(
+    first: Path,
+    found: ScanResult,
+    folder: Path,
+    out: Path,
+    selection: Selection,
+    dicom: Encoding | None,
+) -> int:
+    """Segment what a scan of ``first`` and other paths found, with the bundle in ``folder``."""
     with tables.stderr.status("Loading the model …"):
         from nestseg.batch import cases as batch_cases
         from nestseg.batch import record, runner
@@ -70,7 +84,7 @@ def run(
 
         cases, skipped = batch_cases.choose(found.series, selection)
         if not cases:
-            raise InputError(_nothing_fits(paths, skipped, found.others))
+            raise InputError(_nothing_fits(first, skipped, found.others))
         bundle = loaded.load(folder)
     with tables.progress() as bar:
         task = bar.add_task("Segmenting", total=len(cases))
@@ -192,7 +206,7 @@ def _check_writable(out: Path, inputs: list[Path]) -> None:
         ) from error
 
 
-def _nothing_fits(paths: list[Path], skipped: list[Skipped], others: tuple[OtherFile, ...]) -> str:
+def _nothing_fits(first: Path, skipped: list[Skipped], others: tuple[OtherFile, ...]) -> str:
     reasons = sorted({item.reason for item in skipped}) or [f"files: {tables.counted(others)}"]
     why = "; ".join(reasons[:3])
-    return f"{paths[0]}: no series that fits the bundle ({why}); `nestseg scan` lists what is there"
+    return f"{first}: no series that fits the bundle ({why}); `nestseg scan` lists what is there"
