@@ -1,6 +1,7 @@
 """From a folder to masks: on the source voxels, and no bad case stops the others."""
 
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -14,6 +15,7 @@ from nestseg.bundle import loaded, locate
 from nestseg.cli.segment import run as segment
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.nifti import read_nifti, write_nifti
+from nestseg_prep.picture import read_picture
 from nestseg_prep.reading import read_volume
 from nestseg_prep.selection import Selection
 from nestseg_prep.volume import Volume
@@ -155,3 +157,33 @@ def test_real_series_are_segmented_on_the_grid_of_dcm2niix(
         reference = nib.load(path)
         (mask,) = [mask for mask in masks if mask.shape == reference.shape]
         np.testing.assert_allclose(mask.affine, reference.affine, atol=1e-3)
+
+
+def test_an_archive_gives_the_masks_of_what_is_in_it(mr_series: Path, tmp_path: Path) -> None:
+    """The archive's files are gone afterwards, and the case is called as without it."""
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    shutil.make_archive(str(packed / "study"), "zip", mr_series)
+    for source, out in ((mr_series, "plain"), (packed, "unpacked")):
+        assert segment([source], BUNDLE, tmp_path / out) == 0
+    plain, unpacked = (
+        {path.name: read_nifti(path).array for path in (tmp_path / out).glob("*.nii.gz")}
+        for out in ("plain", "unpacked")
+    )
+    assert plain
+    assert plain.keys() == unpacked.keys()
+    for name, mask in plain.items():
+        np.testing.assert_array_equal(unpacked[name], mask)
+    names = {path.name for path in (tmp_path / "unpacked").iterdir()}
+    assert not any(name.startswith(".nestseg-unpacked") for name in names)
+
+
+def test_the_mask_of_a_picture_is_a_picture(shared_data: Path, tmp_path: Path) -> None:
+    source = shared_data / "nuclei_dsb2018" / "images" / "00071198d059ba7f.png"
+    assert segment([source], "nuclei_unetpp", tmp_path / "out") == 0
+    image = read_picture(source)
+    mask = read_picture(tmp_path / "out" / "00071198d059ba7f_seg.png")
+    assert mask.shape == image.shape
+    truth = read_picture(shared_data / "nuclei_dsb2018" / "labels" / source.name).array > 0
+    found = mask.array == 1
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.8
