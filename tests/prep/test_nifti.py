@@ -162,7 +162,14 @@ def test_geometry_that_needs_guessing_is_refused(word, path):
         read_nifti(path)
 
 
-@pytest.mark.parametrize("pixdim", [0.0, -0.7, 2.0, np.nan])
+def test_the_sign_of_a_spacing_does_not_matter(path):
+    content = bytearray(image(codes=(0, 1)).to_bytes())
+    struct.pack_into("<f", content, 80, -0.7)
+    path.write_bytes(gzip.compress(bytes(content)))
+    np.testing.assert_allclose(read_nifti(path).affine, AFFINE, atol=1e-6)
+
+
+@pytest.mark.parametrize("pixdim", [0.0, 2.0, np.nan])
 def test_a_spacing_that_differs_from_the_affine_is_refused(pixdim, path):
     content = bytearray(image(codes=(0, 1)).to_bytes())
     struct.pack_into("<f", content, 80, pixdim)  # pixdim[1]
