@@ -142,7 +142,8 @@ def test_files_that_changed_since_the_scan_are_refused_in_one_line(tmp_path):
 
 
 def test_the_command_writes_dicom_for_dicom_and_says_so_for_nifti(mr_series, tmp_path, capfd):
-    image = nib.Nifti1Image(np.zeros((40, 40, 40), np.float32), np.eye(4))
+    values = np.random.default_rng(0).random((40, 40, 40), np.float32)
+    image = nib.Nifti1Image(values, np.eye(4))
     image.set_qform(np.eye(4), code=1)
     image.set_sform(np.eye(4), code=1)
     nib.save(image, mr_series / "crop.nii.gz")
