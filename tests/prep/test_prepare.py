@@ -142,4 +142,4 @@ def test_an_archive_is_prepared_once_and_leaves_nothing_behind(tmp_path):
         (outcome,) = prepare(tmp_path / "in", tmp_path / "out").outcomes
         assert outcome.state == state
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"series.json", outcome.output.name}
+    assert names == {"series.json", ".nestseg-key", outcome.output.name}
