@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-all lint bench bundles lock clean
+.PHONY: demo test test-all lint bench torture bundles lock clean
 
 demo: $(READY)  ## the main job on real input
 	@$(BIN)/python docs/demo
@@ -23,6 +23,12 @@ lint: $(READY)
 
 bench: $(READY)
 	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+torture: $(READY)  ## every odd kind of series: right, split, refused; fails if one is wrong
+	@$(BIN)/python -m nestseg_prep.torture
+
+docs/findings.md: data_prep/nestseg_prep/dicom/findings.py $(READY)
+	@$(BIN)/python -m nestseg_prep.dicom.findings > $@
 
 bundles: $(READY)  ## render the configs of every bundle from its recipe, then check them
 	@$(BIN)/nestseg bundle render

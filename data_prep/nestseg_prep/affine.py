@@ -84,6 +84,17 @@ def is_orthogonal(affine: npt.ArrayLike, tolerance: float = 1e-3) -> bool:
     return shear(affine) <= tolerance
 
 
+def straightened(affine: npt.ArrayLike, shape: tuple[int, int, int]) -> Affine:
+    """The nearest affine with axes at right angles, same spacing and same centre of a grid."""
+    given = np.asarray(affine, dtype=np.float64)
+    left, _, right = np.linalg.svd(directions(given))
+    result = given.copy()
+    result[:3, :3] = left @ right * spacing(given)
+    centre = (np.array(shape) - 1) / 2
+    result[:3, 3] += (given[:3, :3] - result[:3, :3]) @ centre
+    return result
+
+
 def is_singular(affine: npt.ArrayLike) -> bool:
     """Whether two array axes coincide, or one has no length, whatever the size of a voxel."""
     matrix = np.asarray(affine, dtype=np.float64)[:3, :3]

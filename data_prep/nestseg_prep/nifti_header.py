@@ -29,6 +29,9 @@ VOXEL_BYTES_LIMIT: Final = 16 * 2**30
 # Deflate cannot shrink anything by more than about 1030:1.
 _GZIP_RATIO_LIMIT: Final = 1100
 _QFORM_SFORM_TOLERANCE: Final = 0.1  # voxels
+_PIXDIM_TOLERANCE: Final = 0.01
+_SHEAR_LIMIT: Final = 1e-3  # a cosine
+_SHEAR_OF_ROUNDING: Final = 1e-5
 _SPATIAL_UNITS: Final = 0x07
 _UNKNOWN_UNIT, _MILLIMETRE = 0, 2
 
@@ -42,10 +45,12 @@ class NiftiHeader:
     Attributes:
         shape: voxels along ``(i, j, k)``; axes of length one behind the third are dropped.
         affine: ``(4, 4)``, voxel → RAS mm: the sform, or the qform where there is no sform.
+        straightened: whether its axes were slightly askew and made to stand at right angles.
     """
 
     shape: tuple[int, int, int]
     affine: affines.Affine
+    straightened: bool = False
 
 
 def read_header(path: Path) -> NiftiHeader:
@@ -93,6 +98,13 @@ def check_header(image: Image, path: Path) -> NiftiHeader:
     shape = _checked_shape(image, path)
     _check_bytes(image, path)
     affine = _checked_affine(image, shape, path)
+    _check_spacing(image, affine, path)
+    shear = affines.shear(affine)
+    if shear > _SHEAR_LIMIT:
+        _refuse(path, "its axes do not stand at right angles", "resample it to an upright grid")
+    # Readers of NIfTI that know no shear refuse one of 1e-4; float32 rounds at 1e-7.
+    if shear > _SHEAR_OF_ROUNDING:
+        return NiftiHeader(shape, affines.straightened(affine, shape), straightened=True)
     return NiftiHeader(shape, affine)
 
 
@@ -159,6 +171,16 @@ def _checked_affine(image: Image, shape: tuple[int, int, int], path: Path) -> af
         if apart > _QFORM_SFORM_TOLERANCE * min(affines.spacing(sform)):
             _refuse(path, f"qform and sform lie {apart:.2f} mm apart", "set one from the other")
     return affine
+
+
+def _check_spacing(image: Image, affine: affines.Affine, path: Path) -> None:
+    """Other readers take the spacing, or its sign, from ``pixdim``."""
+    declared = np.asarray(image.header["pixdim"][1:4], dtype=np.float64)
+    known = np.array(affines.spacing(affine))
+    if not (np.abs(declared - known) <= _PIXDIM_TOLERANCE * known).all():
+        numbers = ", ".join(f"{mm:.4g}" for mm in declared)
+        wrong = f"pixdim ({numbers}) differs from the lengths of the affine's columns"
+        _refuse(path, wrong, "set one from the other")
 
 
 def _form(header: Any, name: str, path: Path) -> affines.Affine | None:

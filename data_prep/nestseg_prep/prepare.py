@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from nestseg_prep.reading import read_volume
 from nestseg_prep.site_key import mark_folder
 
 RECORD_NAME: Final = "series.json"
+UNPACKED_NAME: Final = ".unpacked"
 _RECORD_VERSION: Final = 1
 
 
@@ -61,7 +63,7 @@ def prepare(
     stops no other.
 
     Args:
-        root: folder with DICOM and NIfTI files.
+        root: folder with DICOM and NIfTI files, or zip or tar files of them.
         out: folder for the outputs, outside ``root``; made if it is missing.
         on_series: called when a series is finished.
 
@@ -69,7 +71,18 @@ def prepare(
         InputError: ``root`` does not exist, or ``out`` lies in it or cannot be written.
     """
     _check_folders(root, out)
-    scanned = scan(root)
+    # Always the same folder, so that a second run knows an archive's series again.
+    unpacked = out / UNPACKED_NAME
+    shutil.rmtree(unpacked, ignore_errors=True)
+    try:
+        return _prepare(root, out, scan(root, unpack_to=unpacked), on_series)
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+
+
+def _prepare(
+    root: Path, out: Path, scanned: ScanResult, on_series: Callable[[Outcome], None] | None
+) -> PrepareReport:
     before = _read_record(out / RECORD_NAME)
     outcomes: list[Outcome] = []
     entries: dict[str, Any] = {}

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from nestseg_prep import nifti
+from nestseg_prep.affine import corner_distance, shear, spacing
+from nestseg_prep.dicom.findings import Code
+from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import read_nifti, write_nifti
 from nestseg_prep.phantom import PLANES, Phantom
@@ -156,6 +159,44 @@ def test_geometry_that_needs_guessing_is_refused(word, path):
     struct.pack_into(*REFUSED_HEADERS[word][:1], content, *REFUSED_HEADERS[word][1:])
     path.write_bytes(gzip.compress(bytes(content)))
     with pytest.raises(InputError, match=word):
+        read_nifti(path)
+
+
+@pytest.mark.parametrize("pixdim", [0.0, -0.7, 2.0, np.nan])
+def test_a_spacing_that_differs_from_the_affine_is_refused(pixdim, path):
+    content = bytearray(image(codes=(0, 1)).to_bytes())
+    struct.pack_into("<f", content, 80, pixdim)  # pixdim[1]
+    path.write_bytes(gzip.compress(bytes(content)))
+    with pytest.raises(InputError, match="pixdim"):
+        read_nifti(path)
+
+
+def sheared(by, path):
+    affine = np.diag([0.7, 0.8, 2.5, 1.0])
+    affine[0, 2] = by * 2.5
+    found = nib.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), None)
+    found.set_sform(affine, code=1)
+    found.header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
+    found.to_filename(path)
+    return affine
+
+
+def test_axes_slightly_askew_are_straightened_about_the_centre(path):
+    affine = sheared(5e-4, path)
+    volume = read_nifti(path)
+    assert shear(volume.affine) < 1e-9
+    np.testing.assert_allclose(volume.spacing, spacing(affine), rtol=1e-6)
+    centre = [1, 1.5, 2, 1]
+    np.testing.assert_allclose(volume.affine @ centre, affine @ centre, atol=1e-5)
+    assert 0 < corner_distance(volume.affine, affine, volume.shape) < 5e-3
+    (ref,) = scan(path).series
+    assert [finding.code for finding in ref.findings] == [Code.NIFTI_STRAIGHTENED]
+    write_nifti(volume, path.with_name("again.nii.gz"))
+
+
+def test_a_sheared_grid_is_refused(path):
+    sheared(0.02, path)
+    with pytest.raises(InputError, match="right angles"):
         read_nifti(path)
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -131,3 +132,14 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(hospital, o
 def test_an_input_that_does_not_exist_is_refused(tmp_path, out):
     with pytest.raises(InputError, match="no such folder"):
         prepare(tmp_path / "nothing", out)
+
+
+def test_an_archive_is_prepared_once_and_leaves_nothing_behind(tmp_path):
+    phantom.write(Phantom().datasets(), tmp_path / "study")
+    (tmp_path / "in").mkdir()
+    shutil.make_archive(str(tmp_path / "in" / "study"), "zip", tmp_path / "study")
+    for state in ("written", "kept"):
+        (outcome,) = prepare(tmp_path / "in", tmp_path / "out").outcomes
+        assert outcome.state == state
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"series.json", outcome.output.name}

@@ -35,7 +35,7 @@ MAX_BATCH: Final = {2: 32, 3: 8}
 BATCH_SHARE: Final = 0.05
 """More of a data set's voxels than this in one batch would leave too few different batches."""
 STEPS: Final = 4000
-"""Optimiser steps: what `hippocampus_unetpp` took to converge."""
+"""Optimiser steps: about those of `hippocampus_unetpp` (120 epochs of 30)."""
 
 _GB: Final = 10**9
 _AXES: Final = "RAS"

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from nestseg.cli import bundle as bundle_commands
+from nestseg.outputs.dicom.encoding import Encoding
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -137,6 +138,13 @@ def segment(  # noqa: PLR0913  one for each option
     deidentify: Annotated[
         bool, typer.Option("--deidentify", help="DICOM results without what names their patient.")
     ] = False,
+    dicom: Annotated[
+        bool,
+        typer.Option("--dicom", help="Beside NIfTI, write DICOM SEG and SR for DICOM series."),
+    ] = False,
+    seg_type: Annotated[
+        Encoding, typer.Option(help="With --dicom: bits for every reader, or a small label map.")
+    ] = Encoding.BINARY,
     send_to: SendTo = "",
     trust: Trust = False,
 ) -> None:
@@ -148,7 +156,17 @@ def segment(  # noqa: PLR0913  one for each option
     selection = chosen(bundle, select, one_per_study=one_per_study)
     wanted = Source(source, study, series, match or ()) if source else None
     pacs = Pacs(wanted, deidentify=deidentify, send_to=send_to)
-    raise typer.Exit(run_with_pacs(paths or [], bundle, out, selection, pacs, trust=trust))
+    raise typer.Exit(
+        run_with_pacs(
+            paths or [],
+            bundle,
+            out,
+            selection,
+            pacs,
+            trust=trust,
+            dicom=seg_type if dicom else None,
+        )
+    )
 
 
 @app.command()

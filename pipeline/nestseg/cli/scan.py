@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 from rich.markup import escape
@@ -28,7 +29,9 @@ def run(folder: Path, *, as_json: bool, show_phi: bool, selection: Selection | N
     Raises:
         InputError: there is no such folder, or there is nothing in it.
     """
-    found = scan_with_progress([folder], pictures=bool(selection and selection.pictures))
+    with tempfile.TemporaryDirectory(prefix="nestseg-") as unpacked:
+        pictures = bool(selection and selection.pictures)
+        found = scan_with_progress([folder], Path(unpacked), pictures=pictures)
     if selection is not None:
         from nestseg.cli import choice
 
@@ -63,24 +66,35 @@ def run(folder: Path, *, as_json: bool, show_phi: bool, selection: Selection | N
         tables.console.print(f"Files that are no series: {tables.counted(found.others)}")
 
 
-def scan_with_progress(paths: list[Path], *, pictures: bool = False) -> ScanResult:
+def scan_with_progress(paths: list[Path], unpack_to: Path, *, pictures: bool = False) -> ScanResult:
     """Scan with a counter on the terminal.
+
+    Args:
+        paths: folders or files.
+        unpack_to: where the files of archives stay while they are read.
+        pictures: take pictures as images.
 
     Raises:
         InputError: a path does not exist, or there is no file below any.
     """
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder; check the path")
+    check_exist(paths)
     with tables.stderr.status("Reading headers …") as status:
         found = scan(
             paths,
             on_file=lambda count: status.update(f"Reading headers … {count} files"),
+            unpack_to=unpack_to,
             pictures=pictures,
         )
     if not found.series and not found.others:
         raise InputError(f"{paths[0]}: an empty folder; give one with DICOM or NIfTI files")
     return found
+
+
+def check_exist(paths: list[Path]) -> None:
+    """Raise an InputError for the first path that is not there."""
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder; check the path")
 
 
 def verdict(ref: SeriesRef) -> str:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from nestseg.bundle import locate
 from nestseg.bundle.selection import read_selection
 from nestseg.cli import bundles, tables
-from nestseg.cli.scan import scan_with_progress
+from nestseg.cli.scan import check_exist, scan_with_progress
 from nestseg_prep.errors import InputError
 from nestseg_prep.site_key import mark_folder
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from nestseg.batch.cases import Skipped
     from nestseg.batch.runner import Result
     from nestseg.cli.network import Pacs
-    from nestseg_prep.dicom.references import OtherFile
+    from nestseg.outputs.dicom.encoding import Encoding
+    from nestseg_prep.dicom.references import OtherFile, ScanResult
     from nestseg_prep.selection import Selection
 
 ALL_DONE = 0
@@ -36,6 +37,7 @@ def run(
     out: Path,
     *,
     trust: bool = False,
+    dicom: Encoding | None = None,
     selection: Selection | None = None,
 ) -> int:
     """Segment every fitting series below ``paths``.
@@ -45,6 +47,7 @@ def run(
         bundle_name: of one of nestseg's, or the folder of another.
         out: folder for the results.
         trust: whether to run a bundle from elsewhere that the static audit refuses.
+        dicom: how to write DICOM SEG, with SR; ``None`` for neither.
         selection: which series, instead of the bundle's own rules.
 
     Returns:
@@ -58,8 +61,22 @@ def run(
     if not locate.is_ours(folder) and not trust:
         _refuse_unlisted(folder)
     selection = selection or read_selection(folder)
-    found = scan_with_progress(paths, pictures=selection.pictures)
+    check_exist(paths)
     _check_writable(out, paths)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".nestseg-unpacked-") as unpacked:
+        found = scan_with_progress(paths, Path(unpacked), pictures=selection.pictures)
+        return _segment(paths[0], found, folder, out, selection, dicom)
+
+
+def _segment(
+    first: Path,
+    found: ScanResult,
+    folder: Path,
+    out: Path,
+    selection: Selection,
+    dicom: Encoding | None,
+) -> int:
+    """Segment what a scan of ``first`` and other paths found, with the bundle in ``folder``."""
     with tables.stderr.status("Loading the model …"):
         from nestseg.batch import cases as batch_cases
         from nestseg.batch import record, runner
@@ -67,11 +84,11 @@ def run(
 
         cases, skipped = batch_cases.choose(found.series, selection)
         if not cases:
-            raise InputError(_nothing_fits(paths, skipped, found.others))
+            raise InputError(_nothing_fits(first, skipped, found.others))
         bundle = loaded.load(folder)
     with tables.progress() as bar:
         task = bar.add_task("Segmenting", total=len(cases))
-        results = runner.run(cases, bundle, out, on_result=lambda _: bar.advance(task))
+        results = runner.run(cases, bundle, out, dicom=dicom, on_result=lambda _: bar.advance(task))
     path = record.write_record(out, bundle, results, skipped, found.others)
     _report(results, skipped, list(bundle.labels.values()))
     if found.others:
@@ -80,6 +97,8 @@ def run(
         if not result.done:
             line = f"nestseg: {result.case.name}: {result.error}"
             tables.stderr.print(line, soft_wrap=True, markup=False, highlight=False)
+    if dicom and (files := sum(result.case.ref.kind == "nifti" for result in results)):
+        tables.console.print(f"{files} NIfTI files have no DICOM source: no SEG and SR for them")
     done = sum(result.done for result in results)
     tables.console.print(
         f"{done} of {len(results)} cases done; masks and previews in {out}, record in {path}"
@@ -95,6 +114,7 @@ def run_with_pacs(
     pacs: Pacs,
     *,
     trust: bool,
+    dicom: Encoding | None = None,
 ) -> int:
     """Segment what lies below ``paths`` or is fetched, and send the results.
 
@@ -105,6 +125,7 @@ def run_with_pacs(
         selection: which series.
         pacs: where series come from and results go.
         trust: as for :func:`run`.
+        dicom: likewise.
 
     Returns:
         0 if every fitting case was done and every result stored, else 1.
@@ -119,9 +140,9 @@ def run_with_pacs(
     address = network.check_address(pacs.send_to)
     if pacs.source:
         with network.fetched(pacs.source, out, selection.modalities) as folder:
-            code = run([folder], bundle_name, out, trust=trust, selection=selection)
+            code = run([folder], bundle_name, out, trust=trust, dicom=dicom, selection=selection)
     else:
-        code = run(paths, bundle_name, out, trust=trust, selection=selection)
+        code = run(paths, bundle_name, out, trust=trust, dicom=dicom, selection=selection)
     if pacs.deidentify:
         from nestseg.cli.deidentify import results
 
@@ -185,7 +206,7 @@ def _check_writable(out: Path, inputs: list[Path]) -> None:
         ) from error
 
 
-def _nothing_fits(paths: list[Path], skipped: list[Skipped], others: tuple[OtherFile, ...]) -> str:
+def _nothing_fits(first: Path, skipped: list[Skipped], others: tuple[OtherFile, ...]) -> str:
     reasons = sorted({item.reason for item in skipped}) or [f"files: {tables.counted(others)}"]
     why = "; ".join(reasons[:3])
-    return f"{paths[0]}: no series that fits the bundle ({why}); `nestseg scan` lists what is there"
+    return f"{first}: no series that fits the bundle ({why}); `nestseg scan` lists what is there"

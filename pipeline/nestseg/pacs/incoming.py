@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from nestseg_prep.dicom import files, headers
-from nestseg_prep.dicom.headers import Pixels
+from nestseg_prep.dicom.lengths import Pixels
 from nestseg_prep.errors import InputError
 from nestseg_prep.site_key import keyed_hash
 
