@@ -32,7 +32,9 @@ Bundle = Annotated[
     str, typer.Option("--bundle", "-b", help="Name of a bundle of nestseg, or a bundle folder.")
 ]
 _ADDRESSES = "dicom://AET@host:port, dicomweb://host:port/path or https://host/path"
-SendTo = Annotated[str, typer.Option("--send-to", help=f"Send DICOM results: {_ADDRESSES}.")]
+SendTo = Annotated[
+    str, typer.Option("--send-to", help=f"Write DICOM results too and send them: {_ADDRESSES}.")
+]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Run a bundle from elsewhere that the audit refuses.")
 ]
@@ -164,7 +166,7 @@ def segment(  # noqa: PLR0913  one for each option
             selection,
             pacs,
             trust=trust,
-            dicom=seg_type if dicom else None,
+            dicom=seg_type if dicom or send_to else None,  # what is sent is DICOM
         )
     )
 
@@ -223,6 +225,9 @@ def receive(  # noqa: PLR0913  one for each option
     deidentify: Annotated[
         bool, typer.Option("--deidentify", help="DICOM results without what names their patient.")
     ] = False,
+    dicom: Annotated[
+        bool, typer.Option("--dicom", help="Beside NIfTI, write DICOM SEG and SR.")
+    ] = False,
     send_to: SendTo = "",
     trust: Trust = False,
 ) -> None:
@@ -230,7 +235,12 @@ def receive(  # noqa: PLR0913  one for each option
     from nestseg.cli.receive import Work, run
     from nestseg.pacs.receive import Listener
 
-    flags = {"--one-per-study": one_per_study, "--deidentify": deidentify, "--trust": trust}
+    flags = {
+        "--one-per-study": one_per_study,
+        "--deidentify": deidentify,
+        "--dicom": dicom,
+        "--trust": trust,
+    }
     options = [name for name, given in flags.items() if given]
     work = Work(bundle, out, select, options, send_to, limit * 60)
     listener = Listener(aet, host, port, allow or ())
