@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-all lint bench bundles lock clean
+.PHONY: demo test test-all lint bench torture bundles lock clean
 
 demo: $(READY)  ## the main job on real input
 	@$(BIN)/python docs/demo
@@ -24,6 +24,12 @@ lint: $(READY)
 bench: $(READY)
 	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
+torture: $(READY)  ## every odd kind of series: right, split, refused; fails if one is wrong
+	@$(BIN)/python -m nestseg_prep.torture
+
+docs/findings.md: data_prep/nestseg_prep/dicom/findings.py $(READY)
+	@$(BIN)/python -m nestseg_prep.dicom.findings > $@
+
 bundles: $(READY)  ## render the configs of every bundle from its recipe, then check them
 	@$(BIN)/nestseg bundle render
 	@$(BIN)/nestseg bundle check $(patsubst %/bundle.yaml,%,$(wildcard bundles/*/bundle.yaml))
@@ -40,7 +46,7 @@ $(READY): requirements.lock pyproject.toml
 lock:  ## exact versions of everything, from the floors in pyproject.toml
 	@$(PYTHON) -m venv build/lock
 	@build/lock/bin/python -m pip install -qq torch==2.13.0
-	@build/lock/bin/python -m pip install -qq -e '.[train,demo,dev]'
+	@build/lock/bin/python -m pip install -qq -e '.[train,demo,deidentify,pacs,dev]'
 	@build/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu//' > requirements.lock
 
 clean:

@@ -65,8 +65,8 @@ class Model:
         return sum(parameter.numel() for parameter in self.network.parameters())
 
 
-def load(bundle: str, data: Path, **overrides: object) -> Model:
-    """A bundle with its validation cases in memory."""
+def load(bundle: str, data: Path, *, weights: Path | None = None, **overrides: object) -> Model:
+    """A bundle with its validation cases in memory; other weights than its own where given."""
     folder = ROOT / "bundles" / bundle
     parser = ConfigParser()
     parser.read_config(folder / "configs" / "train.json")
@@ -74,7 +74,7 @@ def load(bundle: str, data: Path, **overrides: object) -> Model:
     for key, value in overrides.items():
         parser[key] = value
     network = parser.get_parsed_content("network_def").eval()
-    network.load_state_dict(read_state_dict(folder / "models" / "model.pt"))
+    network.load_state_dict(read_state_dict(weights or folder / "models" / "model.pt"))
     prepare: Compose = parser.get_parsed_content("validate#preprocessing")
     cases = [prepare(case) for case in parser.get_parsed_content("validate#dataset#data")]
     return Model(
@@ -211,6 +211,7 @@ def page(found: Row) -> str:
         "pixel_error": ("pixel error", ".4f"),
         "warping_error": ("warping error", ".5f"),
     }
+    trainings = ROOT / "benchmarks" / "results" / "trainings.json"
     by_dice = sorted(found["nuclei"], key=lambda row: -row["dice"])
     window = found["window"]
     return f"""# Results
@@ -248,6 +249,42 @@ foreground-restricted, at the threshold that is best for V_rand; the other two a
 The window classifier evaluates a section densely in {window["dense_seconds"]:.2f} s; one window \
 for each pixel would take {window["window_seconds"]:.0f} s, {window["ratio"]:.0f} times as long, \
 and give the same logits (largest difference {window["largest_difference"]:.0e}).
+{comparisons(json.loads(trainings.read_text())) if trainings.exists() else ""}"""
+
+
+def comparisons(found: Row) -> str:
+    """What ``compare_trainings.py`` found, as a section of the page."""
+    nuclei = {
+        "name": ("network", ""),
+        "seeds": ("Dice from seeds 0, 1, 2", ""),
+        "dice": ("mean", ".4f"),
+        "sd": ("sd", ".4f"),
+        "iou": ("IoU", ".4f"),
+    }
+    skips = {
+        "name": ("ResFCN with", ""),
+        "loss": ("training loss", ".4f"),
+        "dice": ("Dice", ".4f"),
+    }
+    order = " ≥ ".join(row["name"] for row in sorted(found["nuclei"], key=lambda r: -r["dice"]))
+    losses = " < ".join(row["name"] for row in sorted(found["skips"], key=lambda r: r["loss"]))
+    return f"""
+## Do the papers' orders hold?
+
+```
+python benchmarks/compare_trainings.py --nuclei nuclei_dsb2018 --em em_isbi2012 --runs RUNS
+```
+
+{table(found["nuclei"], nuclei)}
+
+Zhou et al. 2018 found UNet++ with deep supervision ≥ UNet++ ≥ wide U-Net ≥ U-Net. Here, by the \
+mean of three seeds: {order}. Differences smaller than the standard deviation between seeds say \
+nothing.
+
+{table(found["skips"], skips)}
+
+The training loss is the mean of the last five epochs. Drozdzal et al. 2016 (table 2) found long \
+and short skips < long skips only < short skips only. Here, from one seed: {losses}.
 """
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Tests leave the user's own key alone, and give the same names everywhere.
+os.environ["NESTSEG_KEY"] = "the key of the tests"
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -24,4 +24,6 @@ def test_the_bundles_come_with_the_wheel(tmp_path: Path) -> None:
     )
     home, *names = done.stdout.split()
     assert home == str(site / "nestseg" / "_bundles")
+    parts = sorted(path.name for path in (ROOT / "bundles" / "_parts").iterdir())
+    assert parts == sorted(p.name for p in (site / "nestseg" / "_bundles" / "_parts").iterdir())
     assert names == sorted(p.name for p in (ROOT / "bundles").iterdir() if p.name[0] != "_")

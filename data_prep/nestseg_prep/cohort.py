@@ -100,11 +100,8 @@ def inputs(dataset_dir: str | Path, selection: Selection) -> list[dict[str, Seri
         InputError: nothing there fits.
     """
     root = Path(str(dataset_dir))
-    found = [
-        {"image": ref}
-        for ref in scan(root, pictures=selection.pictures).series
-        if ref.accepted and selection.why_not(ref) is None
-    ]
+    series = scan(root, pictures=selection.pictures).series
+    found = [{"image": one.ref} for one in selection.decide(series) if one.taken]
     if not found:
         raise InputError(
             f"{root}: no image that fits the bundle; `nestseg scan` says what is there"

@@ -48,6 +48,22 @@ def draw_balanced(
     return np.stack(np.unravel_index(voxels, labels.shape), axis=1)
 
 
+def grid_starts(shape: Sequence[int], size: Sequence[int]) -> Places:
+    """First voxels of patches that lie side by side from the first voxel of an image on.
+
+    Together they hold every voxel of the image once; the last along an axis may reach beyond it.
+
+    Args:
+        shape: of the image.
+        size: of the patches.
+
+    Returns:
+        ``(n, spatial_dims)``, last axis fastest.
+    """
+    along = [np.arange(0, image, patch) for image, patch in zip(shape, size, strict=True)]
+    return np.stack(np.meshgrid(*along, indexing="ij"), axis=-1).reshape(-1, len(along))
+
+
 def starts_around(centres: Places, size: Sequence[int], shape: Sequence[int]) -> Places:
     """First voxels of patches around centres, moved as little as it takes to lie in the image.
 

@@ -15,6 +15,7 @@ from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import write_nifti
 from nestseg_prep.reading import read_volume
+from nestseg_prep.site_key import mark_folder
 
 RECORD_NAME: Final = "series.json"
 _RECORD_VERSION: Final = 1
@@ -128,6 +129,7 @@ def _check_folders(root: Path, out: Path) -> None:
         probe = out / f".{os.getpid()}.probe"
         probe.write_bytes(b"")
         probe.unlink()
+        mark_folder(out)
     except OSError as error:
         msg = f"{out}: cannot be written ({_reason(error)}); choose another output folder"
         raise InputError(msg) from error

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nestseg_prep import affine as affines
 from nestseg_prep.errors import InputError
+from nestseg_prep.fill import Range, without_fill
+from nestseg_prep.source import SourceGrid
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +22,11 @@ class Volume:
         array: ``(i, j, k)``; true values (HU for CT), not stored ones.
         affine: ``(4, 4)`` float64; voxel index → RAS+ patient coordinates in mm.
         series_uid: the DICOM SeriesInstanceUID, or ``None`` for a NIfTI file.
-        sop_uids: SOPInstanceUID of each slice along ``k``, empty for a NIfTI file.
+        sop_uids: SOPInstanceUID of each slice along ``k``; empty for a NIfTI file, and where the
+            voxels are not the stored pixels but were resampled from them.
+        source: where the stored slices lie in this grid, ``None`` for a NIfTI file.
+        fill: for each plane ``k`` the lowest and highest value that stand where there is no image,
+            empty if there are none; ``image`` is without them.
 
     Raises:
         InputError: if the array has not three axes, or the affine is not a finite, invertible
@@ -30,6 +37,8 @@ class Volume:
     affine: npt.NDArray[np.float64]
     series_uid: str | None = None
     sop_uids: tuple[str, ...] = ()
+    source: SourceGrid | None = None
+    fill: tuple[Range | None, ...] = ()
 
     def __post_init__(self) -> None:
         affine = np.asarray(self.affine, dtype=np.float64)
@@ -51,6 +60,11 @@ class Volume:
         object.__setattr__(self, "affine", affine)
 
     @property
+    def image(self) -> npt.NDArray[Any]:
+        """The voxels for a network: the lowest value of the image where there is none."""
+        return without_fill(self.array, self.fill)
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Voxels along ``(i, j, k)``."""
         i, j, k = self.array.shape
@@ -60,3 +74,30 @@ class Volume:
     def spacing(self) -> tuple[float, float, float]:
         """Distance in mm between neighbouring voxels along ``(i, j, k)``."""
         return affines.spacing(self.affine)
+
+
+def to_source_slices(mask: npt.NDArray[Any], volume: Volume) -> npt.NDArray[Any]:
+    """Takes a mask on the grid of a volume back to the pixels of the DICOM slices behind it.
+
+    Each pixel of a stored slice gets the label of the voxel it lies in, also where the volume was
+    resampled (tilted gantry, unequal distances): a mask drawn on the slices, laid on the grid and
+    taken back is the same mask.
+
+    Args:
+        mask: ``(i, j, k)`` on the voxels of ``volume``.
+        volume: as it was read from a DICOM series.
+
+    Returns:
+        ``(slices, rows, columns)`` of the mask's type: one image for each of
+        ``volume.source.slices``, in that order, pixels in the order of their pixel data.
+
+    Raises:
+        InputError: the mask has another grid than the volume, or the volume no DICOM source.
+    """
+    if volume.source is None:
+        msg = "a volume read from NIfTI has no DICOM slices; give the DICOM series instead"
+        raise InputError(msg)
+    if mask.shape != volume.shape:
+        msg = f"a mask of {mask.shape} does not fit a volume of {volume.shape}"
+        raise InputError(msg)
+    return volume.source.take(mask)

@@ -103,8 +103,8 @@ MISTAKES: dict[str, tuple[str, str, Change, str]] = {
     "two modules in one import": (
         "audit",
         "train",
-        lambda c: c["imports"].append("$import math, json"),
-        "train.json: imports#2: MONAI imports one name a line and drops the others",
+        lambda c: c["imports"].insert(0, "$import math, json"),
+        "train.json: imports#0: MONAI imports one name a line and drops the others",
     ),
     "a reference misspelt": (
         "workflow",

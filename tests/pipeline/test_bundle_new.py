@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 from nestseg.bundle import recipe
 from nestseg.bundle.loaded import load, read_selection
@@ -187,16 +188,14 @@ def test_our_own_layout_keeps_its_split(tmp_path: Path) -> None:
     assert made.data.modality is None
 
 
-def train(out: Path, epochs: int) -> None:
+def run(out: Path, *names: str, **options: int) -> None:
     workflow = ConfigWorkflow(
-        config_file=str(out / "configs" / "train.json"),
+        config_file=[str(out / "configs" / f"{name}.json") for name in names],
         meta_file=str(out / "configs" / "metadata.json"),
         logging_file=False,
         workflow_type="train",
         bundle_root=str(out),
-        epochs=epochs,
-        val_interval=1,
-        batch_size=2,
+        **options,
     )
     workflow.initialize()
     assert workflow.check_properties() == []
@@ -221,7 +220,16 @@ def test_the_bundle_trains_and_segments(
     data, out = tmp_path / "data", tmp_path / "balls"
     made = new(data_sets.decathlon(data, [shape] * 4, spacing), out, GB)
     assert (made.plan.dims, made.plan.axcodes) == (dims, axcodes)
-    train(out, epochs=2)
+    run(out, "train", epochs=2, val_interval=1, batch_size=2)
+    run(out, "train", "evaluate")
+    scores = (out / "eval" / "val_mean_dice_summary.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in scores] == ["class", "class0", "class1", "mean"]
+    verify_net_in_out(
+        "network_def",
+        meta_file=str(out / "configs" / "metadata.json"),
+        config_file=str(out / "configs" / "inference.json"),
+        device="cpu",
+    )
     bundle = load(out)
     image = data_sets.labelled(shape, spacing, seed=9)[0]
     mask = bundle.segment(image)
@@ -258,3 +266,22 @@ def test_hippocampus_gets_the_plan_that_was_made_by_hand(shared_data: Path, tmp_
         "val": 20,
         "test": 20,
     }
+
+
+@pytest.mark.parametrize("write", [data_sets.decathlon, data_sets.nnunet])
+def test_the_metadata_keep_monais_schema(
+    shared_data: Path, tmp_path: Path, write: Callable[..., Path]
+) -> None:
+    schema = tmp_path / "schema.json"
+    source = shared_data.parent / "schemas" / "meta_schema_20240725.json"
+    if not source.is_file():
+        pytest.skip("MONAI's metadata schema is not here")
+    schema.write_bytes(source.read_bytes())
+    out = tmp_path / "balls"
+    new(write(tmp_path / "data", CUBES[:3]), out, GB)
+    verify_metadata(
+        meta_file=str(out / "configs" / "metadata.json"),
+        filepath=str(schema),
+        hash_val="cd64aa8a5904426f6fc6855dabe46af8c742d5bad644b4e9cfb78ebad09ad678",
+        hash_type="sha256",
+    )

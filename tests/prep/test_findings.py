@@ -1,8 +1,9 @@
 import re
+from pathlib import Path
 
 import pytest
 
-from nestseg_prep.dicom.findings import TABLE, Code, Finding, Severity
+from nestseg_prep.dicom.findings import TABLE, Code, Finding, Severity, page
 
 
 def test_every_code_is_in_the_table_once():
@@ -22,3 +23,8 @@ def test_only_refusals_refuse():
     assert {code for code in Code if Finding(code).refuses} == {
         code for code in Code if TABLE[code].severity is Severity.REFUSE
     }
+
+
+def test_the_page_is_what_the_table_says():
+    kept = Path(__file__).parents[2] / "docs" / "findings.md"
+    assert kept.read_text(encoding="utf-8") == page(), "run `make docs/findings.md`"

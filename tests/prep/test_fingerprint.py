@@ -130,7 +130,7 @@ def test_a_data_set_without_one_good_case_or_any_foreground_is_refused(tmp_path:
     with pytest.raises(InputError, match="no foreground in any of 1"):
         fingerprint([empty])
     missing = LabelledCase("gone", tmp_path / "gone.nii.gz", tmp_path / "l.nii.gz")
-    with pytest.raises(InputError, match=r"none of 1 cases can be used; the first: gone\.nii\.gz"):
+    with pytest.raises(InputError, match="none of 1 cases can be used; the first: gone"):
         fingerprint([missing])
 
 

@@ -112,14 +112,10 @@ KINDS = {
     "one UID, two images": Kind(
         damaged(phantom.with_copy(5, new_pixels=True)), 0, (Code.DUPLICATE_POSITION,)
     ),
-    "uneven": Kind(damaged(phantom.uneven()), 0, (Code.UNEVEN_SPACING,)),
     "jitter of 2 um": Kind(damaged(jitter(0.002)), 1, misplaced=0.02),
-    "jitter of 60 um": Kind(damaged(jitter(0.06)), 0, (Code.UNEVEN_SPACING,)),
-    "gantry tilt": Kind(damaged(phantom.tilted(15)), 0, (Code.GANTRY_TILT,)),
-    "slight gantry tilt": Kind(damaged(phantom.tilted(1)), 0, (Code.GANTRY_TILT,)),
     "two series": Kind(lambda: [*CT.datasets(), *OTHER.datasets()], 2),
     "two series, one UID": Kind(
-        lambda: phantom.as_one_series(CT.datasets(), OTHER.datasets()), 0, (Code.UNEVEN_SPACING,)
+        lambda: phantom.as_one_series(CT.datasets(), OTHER.datasets()), 0, (Code.SCATTERED_SLICES,)
     ),
     "two studies, one UID": Kind(
         lambda: phantom.as_one_series(CT.datasets(), Phantom(study="second").datasets()),
@@ -324,25 +320,51 @@ def test_gzipped_files_are_read_and_a_broken_one_is_named(tmp_path):
     phantom.cut_file(tmp_path / "0011.dcm.gz", 0.5)
     result = scan(tmp_path)
     assert [other.finding.code for other in result.others] == [Code.UNREADABLE]
-    assert Code.UNREADABLE_NEIGHBOUR in codes_of(result)
+    assert [ref.refusal.code for ref in result.series] == [Code.UNREADABLE_MEMBER]
 
 
-@pytest.mark.parametrize("keep", [0.3, 0.6, 0.97])
-def test_a_file_cut_anywhere_is_never_passed_over_in_silence(keep, tmp_path):
-    paths = phantom.write(CT.datasets(), tmp_path)
+@pytest.mark.parametrize("name", ["{:04d}.dcm".format, "IM{:04d}".format])
+@pytest.mark.parametrize("keep", [0, 0.05, 0.3, 0.6, 0.97])
+def test_a_series_with_a_file_cut_anywhere_is_put_aside(keep, name, tmp_path):
+    """The last slice is the worst: without it the others are still a perfect volume."""
+    paths = phantom.write(CT.datasets(), tmp_path, name=name)
     phantom.cut_file(paths[-1], keep)
-    assert codes_of(scan(tmp_path)) & {Code.TRUNCATED, Code.UNREADABLE_NEIGHBOUR}
+    refs = scan(tmp_path).series
+    assert all(ref.refusal for ref in refs)
+    assert {ref.refusal.code for ref in refs} <= {Code.TRUNCATED, Code.UNREADABLE_MEMBER}
 
 
 def test_every_cut_of_a_slice_is_noticed(tmp_path):
-    """The last slice is the worst: without it the others are still a perfect volume."""
     series = Phantom(columns=4, rows=3, slices=4).datasets()
     paths = phantom.write(series, tmp_path)
     whole = paths[-1].read_bytes()
-    for length in range(200, len(whole), 23):
+    for length in range(0, len(whole), 29):
         paths[-1].write_bytes(whole[:length])
         found = codes_of(scan(tmp_path))
-        assert found & {Code.TRUNCATED, Code.UNREADABLE_NEIGHBOUR}, length
+        assert found & {Code.TRUNCATED, Code.UNREADABLE_MEMBER}, length
+
+
+def test_a_slice_overwritten_with_zeros_puts_its_series_aside(tmp_path):
+    paths = phantom.write(CT.datasets(), tmp_path)
+    paths[-1].write_bytes(bytes(paths[-1].stat().st_size))
+    (ref,) = scan(tmp_path).series
+    assert ref.refusal.code is Code.UNREADABLE_MEMBER
+
+
+def test_a_damaged_file_among_several_series_is_a_warning_for_each(tmp_path):
+    paths = phantom.write([*CT.datasets(), *OTHER.datasets(), *MR.datasets()[:1]], tmp_path)
+    phantom.cut_file(paths[-1], 0.2)
+    refs = scan(tmp_path).series
+    assert [ref.accepted for ref in refs] == [True, True]
+    assert all(ref.findings[0].code is Code.UNREADABLE_NEIGHBOUR for ref in refs)
+
+
+def test_notes_beside_a_series_do_no_harm(tmp_path):
+    phantom.write(CT.datasets(), tmp_path, name="IM{:04d}".format)
+    (tmp_path / "README").write_text("A note of more than a hundred and thirty characters. " * 5)
+    (tmp_path / "notes.txt").write_text("short")
+    (ref,) = scan(tmp_path).series
+    assert not ref.findings
 
 
 @pytest.mark.parametrize("syntax", [uid.RLELossless, uid.JPEGLSLossless])

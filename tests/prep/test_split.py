@@ -56,7 +56,7 @@ def test_a_datalist_is_read_from_its_own_folder(tmp_path: Path, key: str) -> Non
     path = tmp_path / "datalist.json"
     path.write_text(json.dumps({key: [{"image": "i.nii", "label": absolute}]}))
     assert cases(path, "val") == [{"image": str(tmp_path / "i.nii"), "label": absolute}]
-    with pytest.raises(InputError, match="no list of image and label under train"):
+    with pytest.raises(InputError, match="no list of cases for `train`"):
         cases(path, "train")
     path.write_text(json.dumps({key: [{"image": "gone.nii", "label": absolute}]}))
     with pytest.raises(InputError, match=r"gone.nii: named by datalist.json but not there"):

@@ -6,12 +6,14 @@ import gzip
 import io
 import warnings
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.filereader import _read_file_meta_info, read_preamble
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -68,7 +70,7 @@ def open_plain(path: Path) -> BinaryIO:
     return file
 
 
-def read_dataset(file: BinaryIO, tags: list[int] | None = None) -> FileDataset:
+def read_dataset(file: BinaryIO, tags: Sequence[BaseTag] | None = None) -> FileDataset:
     """Parses a data set; without its pixels where ``tags`` names the elements that are wanted.
 
     On return with ``tags`` the file stands at the pixel data element, if there is one.

@@ -32,6 +32,8 @@ class Code(StrEnum):
     NOT_A_REGULAR_FILE = "not-a-regular-file"
     DICOMDIR = "dicomdir"
     NO_PIXELS = "no-pixels"
+    ARCHIVE = "archive"
+    ARCHIVE_REFUSED = "archive-refused"
     ANALYZE = "analyze"
     NIFTI_REFUSED = "nifti-refused"
     # An object that is no volume by its nature
@@ -53,8 +55,11 @@ class Code(StrEnum):
     BAD_ORIENTATION = "bad-orientation"
     NO_FRAME_OF_REFERENCE = "no-frame-of-reference"
     TOO_FEW_SLICES = "too-few-slices"
+    FEW_SLICES = "few-slices"
     MISSING_SLICE = "missing-slice"
+    MISSING_SLICE_FILLED = "missing-slice-filled"
     UNEVEN_SPACING = "uneven-spacing"
+    SCATTERED_SLICES = "scattered-slices"
     GANTRY_TILT = "gantry-tilt"
     SAME_POSITION = "same-position"
     DUPLICATE_POSITION = "duplicate-position"
@@ -71,6 +76,7 @@ class Code(StrEnum):
     SPLIT_BY_ORIENTATION = "split-by-orientation"
     SPLIT_BY_PHASE = "split-by-phase"
     UNREADABLE_NEIGHBOUR = "unreadable-neighbour"
+    UNREADABLE_MEMBER = "unreadable-member"
 
 
 class Entry(NamedTuple):
@@ -113,6 +119,16 @@ TABLE: Final[dict[Code, Entry]] = {
         Severity.INFO,
         "The DICOM object holds no image: a report, a document, contours or a presentation.",
         "Nothing to do.",
+    ),
+    Code.ARCHIVE: Entry(
+        Severity.WARNING,
+        "The file is an archive whose content was not looked at.",
+        "Give the archive itself as input, or unpack it; archives in archives are never opened.",
+    ),
+    Code.ARCHIVE_REFUSED: Entry(
+        Severity.REFUSE,
+        "The archive is broken or not safe to unpack.",
+        "Pack the study anew: plain files, no links, no password; or give the folder.",
     ),
     Code.ANALYZE: Entry(
         Severity.REFUSE,
@@ -182,7 +198,7 @@ TABLE: Final[dict[Code, Entry]] = {
     Code.PADDING_VALUE: Entry(
         Severity.INFO,
         "The scanner filled pixels outside its field of view with a value of its own.",
-        "Nothing to do; clip intensities before using their minimum.",
+        "Nothing to do: a network sees the lowest other value of the image there.",
     ),
     Code.NO_GEOMETRY: Entry(
         Severity.REFUSE,
@@ -202,22 +218,38 @@ TABLE: Final[dict[Code, Entry]] = {
     Code.TOO_FEW_SLICES: Entry(
         Severity.REFUSE,
         "The series has fewer than three slices: their spacing cannot be verified.",
-        "Give the whole series.",
+        "Give the whole series, or ask for volumes of fewer slices if it is whole.",
+    ),
+    Code.FEW_SLICES: Entry(
+        Severity.WARNING,
+        "The series has one or two slices, as was asked for: their distance is not verified.",
+        "Check that the series is whole.",
     ),
     Code.MISSING_SLICE: Entry(
         Severity.REFUSE,
         "At least one slice inside the series is missing.",
         "Send the series again from its source.",
     ),
+    Code.MISSING_SLICE_FILLED: Entry(
+        Severity.WARNING,
+        "Missing slices were interpolated from their neighbours, as was asked for.",
+        "Look at the result near the gap, or send the series again from its source.",
+    ),
     Code.UNEVEN_SPACING: Entry(
+        Severity.WARNING,
+        "The slices are not evenly spaced: they were interpolated onto an even grid.",
+        "Nothing to do: masks can be taken back to the slices; compare with an even series.",
+    ),
+    Code.SCATTERED_SLICES: Entry(
         Severity.REFUSE,
-        "The slices are not evenly spaced along one line.",
-        "Give an evenly spaced reconstruction of the series.",
+        "The slices do not lie along one line, or the gaps between them are too unequal.",
+        "Give the series of evenly spaced cross-sections itself.",
     ),
     Code.GANTRY_TILT: Entry(
-        Severity.REFUSE,
-        "The slices are not stacked at right angles to their plane (gantry tilt).",
-        "Give a reconstruction without tilt.",
+        Severity.WARNING,
+        "The slices are not stacked at right angles to their plane (gantry tilt): they were "
+        "interpolated onto an upright grid.",
+        "Nothing to do: masks can be taken back to the slices.",
     ),
     Code.SAME_POSITION: Entry(
         Severity.REFUSE,
@@ -270,8 +302,13 @@ TABLE: Final[dict[Code, Entry]] = {
     ),
     Code.UNREADABLE_NEIGHBOUR: Entry(
         Severity.WARNING,
-        "A damaged DICOM file lies in the same folder and may belong to this series.",
+        "A damaged file lies in a folder of several series and may belong to this one.",
         "Check that the series is complete at both ends, or send it again.",
+    ),
+    Code.UNREADABLE_MEMBER: Entry(
+        Severity.REFUSE,
+        "A damaged file lies among the files of this series alone: it may be one of its slices.",
+        "Send the series again from its source, or take the damaged file away.",
     ),
 }
 
@@ -318,3 +355,34 @@ class Finding:
             "detail": self.detail,
             "remedy": self.remedy,
         }
+
+
+def page() -> str:
+    """The table as the page ``docs/findings.md``."""
+    lines = [
+        "# Findings: what is noticed about an input",
+        "",
+        "`nestseg scan` names these codes, `--json` gives them with their figures. "
+        "`refuse`: not used, since whatever we made of it might be silently wrong. "
+        "`warning`: used, but a person should look. `info`: noted.",
+        "",
+        "Made by `make docs/findings.md` from `nestseg_prep/dicom/findings.py`.",
+    ]
+    for severity in (Severity.REFUSE, Severity.WARNING, Severity.INFO):
+        lines += [
+            "",
+            f"## {severity}",
+            "",
+            "| code | what it means | what to do |",
+            "|---|---|---|",
+        ]
+        lines += [
+            f"| `{code}` | {entry.sentence} | {entry.remedy} |"
+            for code, entry in sorted(TABLE.items())
+            if entry.severity is severity
+        ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from nestseg_prep.dicom import kinds, stack
+from nestseg_prep.dicom import kinds, planes
 from nestseg_prep.dicom.findings import Code, Finding
 from nestseg_prep.dicom.headers import PHASES, Header, Slice
 
@@ -162,19 +162,19 @@ def _split_places(group: Group, digest: PixelDigest) -> list[Group]:
     """Tells apart volumes of the same place, drops copies, and refuses what stays twofold."""
     header = group.slices[0].header
     one_slice_each = kinds.may_be_volume(header) and not kinds.is_mosaic(header)
-    if not one_slice_each or stack.check_planes(group.slices):
+    if not one_slice_each or planes.check_planes(group.slices):
         return [group]
     group = _drop_copies(group, digest, same_object=True)
     if not _repeats(group.slices):
         return [group]
-    if len(set(stack.place_numbers(group.slices))) == 1:
+    if len(set(planes.place_numbers(group.slices))) == 1:
         return [group.noting(Finding(Code.SAME_POSITION, f"{len(group.slices)} images"))]
     phases = _phases(group.slices)
     if phases and len(phases) > 1:
         note = Finding(Code.SPLIT_BY_PHASE, f"{len(phases)} volumes")
         return [Group(part, group.findings).noting(note) for part in phases]
     group = _drop_copies(group, digest, same_object=False)
-    counts = Counter(stack.place_numbers(group.slices)).values()
+    counts = Counter(planes.place_numbers(group.slices)).values()
     if max(counts) == 1:
         return [group]
     code = Code.MULTI_PHASE if min(counts) > 1 else Code.DUPLICATE_POSITION
@@ -183,7 +183,7 @@ def _split_places(group: Group, digest: PixelDigest) -> list[Group]:
 
 
 def _repeats(slices: Sequence[Slice]) -> bool:
-    return len(set(stack.place_numbers(slices))) < len(slices)
+    return len(set(planes.place_numbers(slices))) < len(slices)
 
 
 def _phases(slices: Sequence[Slice]) -> list[tuple[Slice, ...]] | None:
@@ -210,7 +210,7 @@ def _phase_keys(slices: Sequence[Slice]) -> Iterable[list[Hashable]]:
 
 def _cover_the_same(slices: Sequence[Slice], keys: Sequence[Hashable]) -> bool:
     covered: dict[Hashable, Counter[int]] = defaultdict(Counter)
-    for place, key in zip(stack.place_numbers(slices), keys, strict=True):
+    for place, key in zip(planes.place_numbers(slices), keys, strict=True):
         covered[key][place] += 1
     first, *others = covered.values()
     return all(other == first for other in others)
@@ -221,7 +221,7 @@ def _drop_copies(group: Group, digest: PixelDigest, *, same_object: bool) -> Gro
 
     With ``same_object`` only copies of one SOP instance count: what was sent twice.
     """
-    places = stack.place_numbers(group.slices)
+    places = planes.place_numbers(group.slices)
     alike: dict[Hashable, list[Slice]] = defaultdict(list)
     for one, place in zip(group.slices, places, strict=True):
         uid = one.header.sop_uid if same_object else ""

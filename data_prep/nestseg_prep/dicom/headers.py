@@ -5,26 +5,18 @@ No pixel is read, and no tag about the patient is kept.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.tag import Tag
 
-from nestseg_prep.dicom import files
-
-
-class Pixels(Enum):
-    """Whether the pixel data that a header announces is there."""
-
-    COMPLETE = "complete"
-    CUT = "cut"
-    ABSENT = "absent"
+from nestseg_prep.dicom import files, values
+from nestseg_prep.dicom.lengths import Pixels, pixels_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +28,7 @@ class Frame:
         position: LPS mm of the centre of the first voxel, or ``None`` if not given.
         orientation: row direction (along which the column index grows), then column direction.
         spacing: mm between rows, then mm between columns: DICOM's own order.
+        thickness: SliceThickness in mm, which may differ from the distance between slices.
         slope: true value = stored value x slope + intercept.
         intercept: see ``slope``.
         rescaled: whether the header gave slope and intercept.
@@ -46,6 +39,7 @@ class Frame:
     position: tuple[float, ...] | None
     orientation: tuple[float, ...] | None
     spacing: tuple[float, ...] | None
+    thickness: float | None
     slope: float
     intercept: float
     rescaled: bool
@@ -54,7 +48,10 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """What we need to know of one DICOM file."""
+    """What we need to know of one DICOM file.
+
+    ``padding`` is the range of stored values that fill pixels without image, if it is declared.
+    """
 
     path: Path = field(repr=False)
     sop_class: str
@@ -64,6 +61,8 @@ class Header:
     modality: str
     body_part: str
     description: str = field(repr=False)
+    kernel: str = field(repr=False)
+    acquired: str = field(repr=False)
     image_type: tuple[str, ...]
     rows: int
     columns: int
@@ -74,7 +73,7 @@ class Header:
     photometric: str
     transfer_syntax: str
     frame_of_reference: str = field(repr=False)
-    padding: bool
+    padding: tuple[int, int] | None
     lookup_table: bool
     gzipped: bool
     enhanced: bool
@@ -108,8 +107,19 @@ _PLANE: Final = (
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
+    "SliceThickness",
     "RescaleSlope",
     "RescaleIntercept",
+)
+# When the images were made, the most exact statement first.
+_DATES: Final = (
+    "AcquisitionDateTime",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "SeriesDate",
+    "SeriesTime",
+    "StudyDate",
+    "StudyTime",
 )
 _WANTED: Final = (
     *PHASES,
@@ -121,6 +131,8 @@ _WANTED: Final = (
     "Modality",
     "BodyPartExamined",
     "SeriesDescription",
+    "ConvolutionKernel",
+    *_DATES,
     "Rows",
     "Columns",
     "SamplesPerPixel",
@@ -130,13 +142,15 @@ _WANTED: Final = (
     "PhotometricInterpretation",
     "FrameOfReferenceUID",
     "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
     "ModalityLUTSequence",
     "NumberOfFrames",
     "ConcatenationUID",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )
-_TAGS: Final = [tag for tag in map(tag_for_keyword, _WANTED) if tag is not None]
+# As tags: pydicom would turn numbers into them for each file.
+_TAGS: Final = [Tag(tag) for tag in map(tag_for_keyword, _WANTED) if tag is not None]
 # Where enhanced objects keep what classic ones say at the top level.
 _GROUPS: Final = (
     "PlanePositionSequence",
@@ -148,9 +162,8 @@ _GROUPS: Final = (
     "MRDiffusionSequence",
     "MRImageFrameTypeSequence",
     "CTImageFrameTypeSequence",
+    "CTReconstructionSequence",
 )
-_UNDEFINED_LENGTH: Final = 0xFFFFFFFF
-_PIXEL_DATA: Final = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
 
 
 def read_header(path: Path) -> Header:
@@ -176,42 +189,44 @@ def read_header(path: Path) -> Header:
 
 
 def _header(path: Path, dataset: FileDataset, file: BinaryIO) -> Header:
-    enhanced = "PerFrameFunctionalGroupsSequence" in dataset
-    sop_class = _text(dataset, "SOPClassUID") or str(
+    enhanced = values.holds(dataset, "PerFrameFunctionalGroupsSequence")
+    sop_class = values.text(dataset, "SOPClassUID") or str(
         dataset.file_meta.get("MediaStorageSOPClassUID", "")
     )
-    rows, columns = _count(dataset, "Rows"), _count(dataset, "Columns")
+    rows, columns = values.count(dataset, "Rows"), values.count(dataset, "Columns")
     frames = _enhanced_frames(dataset) if enhanced else (_frame(0, dataset),)
-    frame_count = max(1, _count(dataset, "NumberOfFrames"))
-    bits = _count(dataset, "BitsAllocated")
-    samples = max(1, _count(dataset, "SamplesPerPixel"))
+    frame_count = max(1, values.count(dataset, "NumberOfFrames"))
+    bits = values.count(dataset, "BitsAllocated")
+    samples = max(1, values.count(dataset, "SamplesPerPixel"))
     size = rows * columns * samples * frame_count * bits // 8
     return Header(
         path=path,
         sop_class=sop_class,
-        sop_uid=_text(dataset, "SOPInstanceUID"),
-        study_uid=_text(dataset, "StudyInstanceUID"),
-        series_uid=_text(dataset, "SeriesInstanceUID"),
-        modality=_text(dataset, "Modality"),
-        body_part=_text(dataset, "BodyPartExamined"),
-        description=_text(dataset, "SeriesDescription"),
-        image_type=tuple(_texts(dataset, "ImageType")),
+        sop_uid=values.text(dataset, "SOPInstanceUID"),
+        study_uid=values.text(dataset, "StudyInstanceUID"),
+        series_uid=values.text(dataset, "SeriesInstanceUID"),
+        modality=values.text(dataset, "Modality"),
+        body_part=values.text(dataset, "BodyPartExamined"),
+        description=values.text(dataset, "SeriesDescription"),
+        kernel=_kernel(dataset),
+        acquired=_acquired(dataset),
+        image_type=tuple(values.texts(dataset, "ImageType")),
         rows=rows,
         columns=columns,
         samples=samples,
         bits_allocated=bits,
-        bits_stored=_count(dataset, "BitsStored") or bits,
-        signed=_count(dataset, "PixelRepresentation") == 1,
-        photometric=_text(dataset, "PhotometricInterpretation"),
+        bits_stored=values.count(dataset, "BitsStored") or bits,
+        signed=values.count(dataset, "PixelRepresentation") == 1,
+        photometric=values.text(dataset, "PhotometricInterpretation"),
         transfer_syntax=str(dataset.file_meta.TransferSyntaxUID),
-        frame_of_reference=_text(dataset, "FrameOfReferenceUID"),
-        padding="PixelPaddingValue" in dataset,
+        frame_of_reference=values.text(dataset, "FrameOfReferenceUID"),
+        padding=_padding(dataset, bits),
         lookup_table=bool(dataset.get("ModalityLUTSequence")),
         gzipped=files.was_gzipped(file),
         enhanced=enhanced,
         frame_count=frame_count,
-        concatenated=bool(_text(dataset, "ConcatenationUID")),
-        pixels=_pixels(file, dataset, size),
+        concatenated=bool(values.text(dataset, "ConcatenationUID")),
+        pixels=pixels_in(file, dataset, size),
         frames=frames,
     )
 
@@ -220,21 +235,42 @@ def _frame(index: int, *sources: Dataset) -> Frame:
     """The plane that data sets describe together; of two that name a tag the first wins."""
 
     def found(keyword: str) -> Dataset:
-        return next((source for source in sources if keyword in source), sources[0])
+        return next((source for source in sources if values.holds(source, keyword)), sources[0])
 
-    slope = _numbers(found("RescaleSlope"), "RescaleSlope", 1)
-    intercept = _numbers(found("RescaleIntercept"), "RescaleIntercept", 1)
-    phase = {name: "\\".join(_texts(found(name), name)) for name in PHASES}
+    slope = values.numbers(found("RescaleSlope"), "RescaleSlope", 1)
+    intercept = values.numbers(found("RescaleIntercept"), "RescaleIntercept", 1)
+    thickness = values.numbers(found("SliceThickness"), "SliceThickness", 1)
+    phase = {name: "\\".join(values.texts(found(name), name)) for name in PHASES}
     return Frame(
         index=index,
-        position=_numbers(found("ImagePositionPatient"), "ImagePositionPatient", 3),
-        orientation=_numbers(found("ImageOrientationPatient"), "ImageOrientationPatient", 6),
-        spacing=_numbers(found("PixelSpacing"), "PixelSpacing", 2),
+        position=values.numbers(found("ImagePositionPatient"), "ImagePositionPatient", 3),
+        orientation=values.numbers(found("ImageOrientationPatient"), "ImageOrientationPatient", 6),
+        spacing=values.numbers(found("PixelSpacing"), "PixelSpacing", 2),
+        thickness=thickness[0] if thickness else None,
         slope=slope[0] if slope else 1.0,
         intercept=intercept[0] if intercept else 0.0,
         rescaled=slope is not None and intercept is not None,
         phase={name: value for name, value in phase.items() if value},
     )
+
+
+def _kernel(dataset: Dataset) -> str:
+    """ConvolutionKernel; enhanced objects keep it with what their frames share."""
+    shared = _macros(dataset.get("SharedFunctionalGroupsSequence") or ())
+    return next(
+        (text for one in (dataset, *shared) if (text := values.text(one, "ConvolutionKernel"))), ""
+    )
+
+
+def _acquired(dataset: Dataset) -> str:
+    """Date and time of acquisition as digits, ``""`` where not given; later ones sort behind."""
+    moment, *pairs = _DATES
+    if text := values.text(dataset, moment):
+        return text
+    for date, time in zip(pairs[::2], pairs[1::2], strict=True):
+        if text := values.text(dataset, date):
+            return text + values.text(dataset, time)
+    return ""
 
 
 def _enhanced_frames(dataset: Dataset) -> tuple[Frame, ...]:
@@ -250,60 +286,18 @@ def _macros(groups: Sequence[Dataset]) -> list[Dataset]:
     return [item for group in groups for name in _GROUPS for item in group.get(name) or ()]
 
 
-def _texts(dataset: Dataset, keyword: str) -> list[str]:
-    value: Any = dataset.get(keyword)
-    if value is None:
-        return []
-    values = [value] if isinstance(value, str) or not isinstance(value, Sequence) else value
-    return [str(item).strip("\0 ") for item in values]
-
-
-def _text(dataset: Dataset, keyword: str) -> str:
-    return "\\".join(_texts(dataset, keyword))
-
-
-def _count(dataset: Dataset, keyword: str) -> int:
-    value: Any = dataset.get(keyword)
-    return 0 if value is None or value == "" else int(value)
-
-
-def _numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    """``count`` finite numbers, or ``None``: a tag that is absent, empty or broken says nothing."""
-    try:
-        numbers = tuple(float(text) for text in _texts(dataset, keyword))
-    except ValueError:
+def _padding(dataset: Dataset, bits: int) -> tuple[int, int] | None:
+    """The declared padding, in the representation of the pixels (PS3.3 C.7.5.1.1.2)."""
+    ends = [
+        values.numbers(dataset, name, 1) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")
+    ]
+    if ends[0] is None:
         return None
-    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
-
-
-def _pixels(file: BinaryIO, dataset: FileDataset, expected: int) -> Pixels:
-    """Checks the length of the pixel data without reading it; the file stands at its element."""
-    if files.is_deflated(dataset):
-        return Pixels.COMPLETE  # unpacked to its end when it was opened
-    head = file.read(12)
-    if head[:4] not in _PIXEL_DATA:
-        return Pixels.ABSENT
-    implicit, little = dataset.original_encoding
-    order: Literal["little", "big"] = "little" if little else "big"
-    at = 4 if implicit else 8
-    length = int.from_bytes(head[at : at + 4], order)
-    start = file.tell() - len(head) + at + 4
-    if length == _UNDEFINED_LENGTH:
-        return _encapsulated(file, start)
-    end = file.seek(0, 2)
-    return Pixels.COMPLETE if start + length <= end and length >= expected else Pixels.CUT
-
-
-def _encapsulated(file: BinaryIO, start: int) -> Pixels:
-    """Steps over the fragments of compressed pixel data to its closing delimiter."""
-    end = file.seek(0, 2)
-    at = start
-    while at + 8 <= end:
-        file.seek(at)
-        tag, length = file.read(4), int.from_bytes(file.read(4), "little")
-        if tag == b"\xfe\xff\xdd\xe0":
-            return Pixels.COMPLETE
-        if tag != b"\xfe\xff\x00\xe0":
-            break
-        at += 8 + length
-    return Pixels.CUT
+    stored = [int(end[0]) for end in ends if end is not None]
+    whole = 1 << bits
+    # Some scanners write a negative value into an unsigned tag, or the reverse.
+    if values.count(dataset, "PixelRepresentation") == 1:
+        stored = [value - whole if 2 * value >= whole else value for value in stored]
+    else:
+        stored = [value % whole for value in stored]
+    return min(stored), max(stored)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -11,12 +10,16 @@ from pydicom import config
 from pydicom.uid import UID
 
 from nestseg_prep import affine as affines
-from nestseg_prep.dicom import kinds
+from nestseg_prep.dicom import kinds, planes
 from nestseg_prep.dicom import stack as stacks
 from nestseg_prep.dicom.findings import Code, Finding
 from nestseg_prep.dicom.grouping import Group, PixelDigest, split
-from nestseg_prep.dicom.headers import Header, Pixels
+from nestseg_prep.dicom.headers import Header
+from nestseg_prep.dicom.lengths import Pixels
 from nestseg_prep.dicom.references import SeriesRef, SliceRef
+from nestseg_prep.dicom.rules import SAFE, Rules
+from nestseg_prep.site_key import keyed_hash
+from nestseg_prep.source import SourceGrid, SourceSlice
 
 # 2000 slices of 1024 x 1024 in float32 fit; a header that lies about its size does not.
 VOLUME_BYTES_LIMIT: Final = 16 * 2**30
@@ -24,16 +27,19 @@ _BITS: Final = (8, 16, 32)
 
 
 def short_hash(text: str) -> str:
-    """Twelve hexadecimal digits that stand for a UID or a path in names and logs."""
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    """Twelve hexadecimal digits that stand for a UID or a path in names and logs of this site."""
+    return keyed_hash(text).hex()[:12]
 
 
-def judge_series(headers: Sequence[Header], digest: PixelDigest) -> list[SeriesRef]:
+def judge_series(
+    headers: Sequence[Header], digest: PixelDigest, rules: Rules = SAFE
+) -> list[SeriesRef]:
     """Splits the files of one series and judges each part.
 
     Args:
         headers: the files that share a SeriesInstanceUID (or a folder, where it is empty).
         digest: tells whether two slices hold the same pixels.
+        rules: what is refused.
     """
     # Without a SeriesInstanceUID, what the files are names them, not where they lie.
     uid = headers[0].series_uid or " ".join(sorted(header.sop_uid for header in headers))
@@ -43,23 +49,24 @@ def judge_series(headers: Sequence[Header], digest: PixelDigest) -> list[SeriesR
     doubts = [Finding(Code.TRUNCATED, f"{cut} of {len(headers)} files")] if cut else []
     groups = [Group(part.slices, (*doubts, *part.findings)) for part in split(headers, digest)]
     if len(groups) == 1:
-        return [_judge(groups[0], key)]
-    return [_judge(group, f"{key}-{number}") for number, group in enumerate(groups, start=1)]
+        return [_judge(groups[0], key, rules)]
+    return [_judge(group, f"{key}-{number}", rules) for number, group in enumerate(groups, start=1)]
 
 
-def _judge(group: Group, key: str) -> SeriesRef:
+def _judge(group: Group, key: str, rules: Rules) -> SeriesRef:
     headers = list(dict.fromkeys(header for header, _ in group.slices))
     first = headers[0]
     findings = [*group.findings, *_object_findings(headers)]
     stack = None
     if kinds.may_be_volume(first):
-        stacked = _stack(group, findings)
+        stacked = _stack(group, findings, rules)
         if isinstance(stacked, stacks.Stack):
             stack = stacked
+            findings += stack.findings
         else:
             findings += stacked
         findings += _notes(group, headers)
-    shape = (first.columns, first.rows, len(group.slices))
+    shape = stack.shape if stack else (first.columns, first.rows, len(group.slices))
     if 4 * int(np.prod(shape, dtype=object)) > VOLUME_BYTES_LIMIT:
         findings.append(Finding(Code.TOO_LARGE, "x".join(map(str, shape))))
     slices = stack.slices if stack else group.slices
@@ -79,20 +86,36 @@ def _judge(group: Group, key: str) -> SeriesRef:
         files=tuple(dict.fromkeys(header.path for header, _ in slices)),
         findings=tuple(dict.fromkeys(findings)),
         description=first.description,
+        kernel=first.kernel,
+        acquired=first.acquired,
         slices=tuple(
-            SliceRef(header.path, frame.index, header.sop_uid, frame.slope, frame.intercept)
+            SliceRef(
+                header.path,
+                frame.index,
+                header.sop_uid,
+                frame.slope,
+                frame.intercept,
+                header.padding,
+            )
             for header, frame in (stack.slices if stack else ())
         ),
+        source=_source(stack) if stack else None,
         stored_range=_stored_range(headers),
     )
 
 
-def _stack(group: Group, findings: Sequence[Finding]) -> stacks.Stack | list[Finding]:
+def _source(stack: stacks.Stack) -> SourceGrid:
+    header = stack.slices[0].header
+    stored = tuple(SourceSlice(header.sop_uid, frame.index) for header, frame in stack.slices)
+    return SourceGrid(stored, header.rows, header.columns, stack.first_pixels)
+
+
+def _stack(group: Group, findings: Sequence[Finding], rules: Rules) -> stacks.Stack | list[Finding]:
     """The geometry, unless a finding made it pointless to ask."""
     if any(finding.refuses and finding.code is not Code.TRUNCATED for finding in findings):
         return []
-    broken = stacks.check_planes(group.slices)
-    return [broken] if broken else stacks.stack(group.slices)
+    broken = planes.check_planes(group.slices)
+    return [broken] if broken else stacks.stack(group.slices, rules)
 
 
 def _stored_range(headers: Sequence[Header]) -> tuple[int, int]:
@@ -167,6 +190,6 @@ def _notes(group: Group, headers: Sequence[Header]) -> list[Finding]:
         (Code.COMPRESSED_FILE, any(header.gzipped for header in headers)),
         (Code.MONOCHROME1, any(header.photometric == "MONOCHROME1" for header in headers)),
         (Code.RESCALE_MISSING, headers[0].modality == "CT" and unscaled),
-        (Code.PADDING_VALUE, any(header.padding for header in headers)),
+        (Code.PADDING_VALUE, any(header.padding is not None for header in headers)),
     )
     return [Finding(code) for code, applies in checks if applies]

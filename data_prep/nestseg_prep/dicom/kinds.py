@@ -39,7 +39,7 @@ PLUGIN_SYNTAXES: Final = frozenset(
     }
 )
 # Decoded by SimpleITK: the pydicom plug-in for these is under the GPL.
-JPEG_LOSSLESS_SYNTAXES: Final = frozenset({uid.JPEGLossless, uid.JPEGLosslessSV1})
+ITK_SYNTAXES: Final = frozenset({uid.JPEGLossless, uid.JPEGLosslessSV1, uid.JPEGExtended12Bit})
 NATIVE_SYNTAXES: Final = frozenset(
     {
         uid.ImplicitVRLittleEndian,
@@ -48,7 +48,7 @@ NATIVE_SYNTAXES: Final = frozenset(
         uid.DeflatedExplicitVRLittleEndian,
     }
 )
-DECODED_SYNTAXES: Final = NATIVE_SYNTAXES | PLUGIN_SYNTAXES | JPEG_LOSSLESS_SYNTAXES
+DECODED_SYNTAXES: Final = NATIVE_SYNTAXES | PLUGIN_SYNTAXES | ITK_SYNTAXES
 
 # Third and later values of ImageType that Siemens and United Imaging give to tiled slices.
 _MOSAIC_TYPES: Final = frozenset({"MOSAIC", "VFRAME"})

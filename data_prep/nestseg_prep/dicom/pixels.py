@@ -16,6 +16,7 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, SecondaryCaptureImageStorage
 
 from nestseg_prep.dicom import kinds
+from nestseg_prep.dicom.codestream import declared_size
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -47,12 +48,16 @@ def stored_values(dataset: FileDataset, frame: int) -> Array:
         # Decoders warn of padding and of excess bytes; what counts is checked below.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if syntax in kinds.JPEG_LOSSLESS_SYNTAXES:
-                values = _jpeg_lossless(dataset, frame)
+            if syntax.is_encapsulated:
+                _check_size(dataset, frame)
+            if syntax in kinds.ITK_SYNTAXES:
+                values = _by_simpleitk(dataset, frame)
             else:
                 values = np.asarray(
                     pixel_array(dataset, index=frame, decoding_plugin=_plugin(syntax))
                 )
+    except PixelError:
+        raise
     # Third-party decoders fail in any way they like on broken bytes.
     except Exception as error:
         raise PixelError(type(error).__name__) from error
@@ -67,6 +72,19 @@ def stored_values(dataset: FileDataset, frame: int) -> Array:
     return values
 
 
+def _check_size(dataset: FileDataset, frame: int) -> None:
+    """Refuses a code stream of another size than the header's, before a decoder allocates it."""
+    size = declared_size(_encoded(dataset, frame))
+    if size not in {None, (dataset.Rows, dataset.Columns)}:
+        msg = f"the code stream holds an image of {size}"
+        raise PixelError(msg)
+
+
+def _encoded(dataset: FileDataset, frame: int) -> bytes:
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    return get_frame(dataset.PixelData, frame, number_of_frames=frames)
+
+
 def _plugin(syntax: UID) -> str:
     if syntax not in kinds.PLUGIN_SYNTAXES:
         return ""
@@ -74,16 +92,15 @@ def _plugin(syntax: UID) -> str:
     return _PREFERRED_PLUGIN if _PREFERRED_PLUGIN in available else ""
 
 
-def _jpeg_lossless(dataset: FileDataset, frame: int) -> Array:
-    """Decodes JPEG Lossless by SimpleITK, whose reader knows files only.
+def _by_simpleitk(dataset: FileDataset, frame: int) -> Array:
+    """Decodes JPEG of more than 8 bits by SimpleITK, whose reader knows files only.
 
     The file it is given holds one frame and nothing else: no patient, and no rescale or
     photometric inversion for it to apply.
     """
     import SimpleITK as sitk  # noqa: N813, PLC0415  (only this rare path needs it)
 
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    encoded = get_frame(dataset.PixelData, frame, number_of_frames=frames)
+    encoded = _encoded(dataset, frame)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frame.dcm"
         _bare_image(dataset, encoded).save_as(path, enforce_file_format=True)

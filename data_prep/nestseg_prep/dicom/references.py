@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from nestseg_prep.affine import Affine, Orientation
 from nestseg_prep.dicom.findings import Finding
+from nestseg_prep.source import SourceGrid
 
 
 class SliceRef(NamedTuple):
@@ -20,6 +21,7 @@ class SliceRef(NamedTuple):
         sop_uid: SOPInstanceUID of the file.
         slope: true value = stored value x slope + intercept.
         intercept: see ``slope``.
+        padding: range of stored values that stand where there is no image, if there is one.
     """
 
     path: Path
@@ -27,6 +29,7 @@ class SliceRef(NamedTuple):
     sop_uid: str
     slope: float
     intercept: float
+    padding: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,10 @@ class SeriesRef:
         files: each file once, ordered along the slice axis.
         findings: everything that was found, in the order of the checks.
         description: SeriesDescription: free text, which may name a patient.
+        kernel: ConvolutionKernel of a CT, free text as well.
+        acquired: when its first image was made: digits of date and time, ``""`` if not given.
         slices: where each slice is stored, ordered along ``k``; empty for NIfTI and where refused.
+        source: where the pixels of those slices lie in the grid of the volume, likewise.
         stored_range: lowest and highest stored value that the header can express.
     """
 
@@ -66,13 +72,21 @@ class SeriesRef:
     files: tuple[Path, ...] = field(repr=False)
     findings: tuple[Finding, ...] = ()
     description: str = field(default="", repr=False)
+    kernel: str = field(default="", repr=False)
+    acquired: str = field(default="", repr=False)
     slices: tuple[SliceRef, ...] = field(default=(), repr=False)
+    source: SourceGrid | None = field(default=None, repr=False, compare=False)
     stored_range: tuple[int, int] = (0, 0)
 
     @property
     def accepted(self) -> bool:
         """Whether nothing stands in the way of reading the series."""
         return not any(finding.refuses for finding in self.findings)
+
+    @property
+    def resampled(self) -> bool:
+        """Whether the voxels of the volume are not the stored pixels, but interpolated."""
+        return bool(self.source and self.shape and not self.source.holds_voxels_of(self.shape))
 
     @property
     def refusal(self) -> Finding | None:
@@ -117,6 +131,7 @@ class SeriesRef:
             found["series_uid"] = self.series_uid
             found["study_uid"] = self.study_uid
             found["description"] = self.description
+            found["kernel"] = self.kernel
             found["paths"] = [str(path) for path in self.files]
         return found
 

@@ -7,37 +7,35 @@ themselves. Nothing that a file holds stops the scan.
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from nestseg_prep import affine as affines
 from nestseg_prep import nifti_header, picture
-from nestseg_prep.dicom import files, grouping, headers, judge, kinds
+from nestseg_prep.dicom import files, grouping, headers, judge, kinds, neighbours, walk
 from nestseg_prep.dicom.findings import Code, Finding
-from nestseg_prep.dicom.headers import Header, Pixels
+from nestseg_prep.dicom.headers import Header
+from nestseg_prep.dicom.lengths import Pixels
+from nestseg_prep.dicom.neighbours import TOO_SHORT
 from nestseg_prep.dicom.references import OtherFile, ScanResult, SeriesRef
+from nestseg_prep.dicom.rules import SAFE, Rules
+from nestseg_prep.dicom.walk import Entry
 from nestseg_prep.errors import InputError
 
-__all__ = ["OtherFile", "ScanResult", "SeriesRef", "scan"]
+__all__ = ["OtherFile", "Rules", "ScanResult", "SeriesRef", "scan"]
 
 _MEDIA_DIRECTORY: Final = "1.2.840.10008.1.3.10"
+_PREAMBLE_BYTES: Final = 132
 _ANALYZE_SUFFIXES: Final = (".hdr", ".hdr.gz", ".img", ".img.gz")
-
-
-class _Entry(NamedTuple):
-    path: Path
-    name: str
-    """Path relative to the root, with ``/``: the part of a path that does not depend on where
-    the data happen to lie."""
 
 
 def scan(
     root: Path | Sequence[Path],
     *,
+    rules: Rules = SAFE,
+    unpack_to: Path | None = None,
     on_file: Callable[[int], None] | None = None,
     pictures: bool = False,
 ) -> ScanResult:
@@ -45,6 +43,9 @@ def scan(
 
     Args:
         root: folders (walked in full, links followed once) or files.
+        rules: what is refused.
+        unpack_to: folder into which zip and tar files are unpacked, which has to stay for as long
+            as their series are read; without it, archives are only named.
         on_file: called with the number of files seen so far, for a progress display.
         pictures: take PNG, TIFF and JPEG as images too; in a hospital folder they are documents.
 
@@ -58,7 +59,8 @@ def scan(
     found: list[Header] = []
     series: list[SeriesRef] = []
     others: list[OtherFile] = []
-    for count, entry in enumerate(_walk(roots), start=1):
+    entries = walk.files_below(roots, unpack_to)
+    for count, entry in enumerate(entries, start=1):
         if isinstance(entry, OtherFile):
             item: Header | SeriesRef | OtherFile = entry
         elif pictures and entry.path.suffix.lower() in picture.SUFFIXES:
@@ -74,47 +76,15 @@ def scan(
         if on_file is not None:
             on_file(count)
     for group in grouping.by_series(found):
-        series += judge.judge_series(group, _pixel_digest)
-    series = _with_damaged_neighbours(series, others)
+        series += judge.judge_series(group, _pixel_digest, rules)
+    series = neighbours.warned(series, others)
     return ScanResult(
         tuple(sorted(_with_unique_keys(series), key=lambda ref: (ref.kind, ref.key))),
         tuple(sorted(others, key=lambda other: str(other.path))),
     )
 
 
-def _walk(roots: Sequence[Path]) -> Iterator[_Entry | OtherFile]:
-    """Every regular file once, however many links lead to it."""
-    seen: set[tuple[int, int]] = set()
-    for root in roots:
-        if not root.exists():
-            msg = f"{root.name}: no such file or folder; check the path"
-            raise InputError(msg)
-        yield from _visit(root, root.name if root.is_file() else "", seen)
-
-
-def _visit(path: Path, name: str, seen: set[tuple[int, int]]) -> Iterator[_Entry | OtherFile]:
-    try:
-        status = path.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            return
-        seen.add((status.st_dev, status.st_ino))
-        if stat.S_ISREG(status.st_mode):
-            yield _Entry(path, name)
-        elif stat.S_ISDIR(status.st_mode):
-            with os.scandir(path) as entries:
-                children = sorted(entry.name for entry in entries)
-            for child in children:
-                yield from _visit(path / child, f"{name}/{child}" if name else child, seen)
-        else:
-            yield OtherFile(path, Finding(Code.NOT_A_REGULAR_FILE))
-    except PermissionError:
-        yield OtherFile(path, Finding(Code.PERMISSION_DENIED))
-    except OSError:
-        # A link to nothing or to itself, or gone since the folder was listed.
-        yield OtherFile(path, Finding(Code.NOT_A_REGULAR_FILE))
-
-
-def _classify(entry: _Entry) -> Header | SeriesRef | OtherFile:
+def _classify(entry: Entry) -> Header | SeriesRef | OtherFile:
     lower = entry.path.name.lower()
     try:
         if lower.endswith(nifti_header.SUFFIXES):
@@ -122,8 +92,9 @@ def _classify(entry: _Entry) -> Header | SeriesRef | OtherFile:
         header = headers.read_header(entry.path)
     except files.NotDicomError:
         analyze = lower.endswith(_ANALYZE_SUFFIXES)
-        code = Code.ANALYZE if analyze else Code.NOT_AN_IMAGE_FILE
-        return OtherFile(entry.path, Finding(code))
+        short = entry.path.stat().st_size < _PREAMBLE_BYTES
+        foreign = Finding(Code.NOT_AN_IMAGE_FILE, TOO_SHORT if short else "")
+        return OtherFile(entry.path, Finding(Code.ANALYZE) if analyze else foreign)
     except files.DamagedFileError as error:
         return OtherFile(entry.path, Finding(Code.UNREADABLE, str(error)))
     except PermissionError:
@@ -133,7 +104,7 @@ def _classify(entry: _Entry) -> Header | SeriesRef | OtherFile:
     return _sorted_out(entry, header)
 
 
-def _sorted_out(entry: _Entry, header: Header) -> Header | OtherFile:
+def _sorted_out(entry: Entry, header: Header) -> Header | OtherFile:
     """Keeps headers of images; a slice whose pixels are missing stays with its series."""
     if header.sop_class == _MEDIA_DIRECTORY:
         return OtherFile(entry.path, Finding(Code.DICOMDIR))
@@ -145,7 +116,7 @@ def _sorted_out(entry: _Entry, header: Header) -> Header | OtherFile:
     return header
 
 
-def _nifti_ref(entry: _Entry) -> SeriesRef:
+def _nifti_ref(entry: Entry) -> SeriesRef:
     """A NIfTI file as a series of its own, judged by its header."""
     header = None
     findings: tuple[Finding, ...] = ()
@@ -176,7 +147,7 @@ def _nifti_ref(entry: _Entry) -> SeriesRef:
     )
 
 
-def _picture_ref(entry: _Entry) -> SeriesRef | OtherFile:
+def _picture_ref(entry: Entry) -> SeriesRef | OtherFile:
     """A picture as a series of its own."""
     try:
         shape = picture.picture_shape(entry.path)
@@ -203,24 +174,6 @@ def _pixel_digest(one: headers.Slice) -> str:
     with files.open_plain(one.header.path) as file:
         pixels = files.read_dataset(file).get("PixelData") or b""
     return f"{hashlib.sha256(pixels).hexdigest()} {one.frame.index}"
-
-
-def _with_damaged_neighbours(
-    series: Sequence[SeriesRef], others: Sequence[OtherFile]
-) -> list[SeriesRef]:
-    """Warns where an unreadable DICOM file might have been the end slice of a series."""
-    damaged = Counter(
-        other.path.parent for other in others if other.finding.code is Code.UNREADABLE
-    )
-    result = []
-    for ref in series:
-        folders = {path.parent for path in ref.files}
-        count = sum(damaged[folder] for folder in folders)
-        if count and ref.kind == "dicom":
-            result.append(ref.noting(Finding(Code.UNREADABLE_NEIGHBOUR, f"{count} files")))
-        else:
-            result.append(ref)
-    return result
 
 
 def _with_unique_keys(series: Sequence[SeriesRef]) -> list[SeriesRef]:

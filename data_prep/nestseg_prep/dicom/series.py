@@ -9,13 +9,16 @@ import numpy.typing as npt
 from pydicom.dataset import FileDataset
 
 from nestseg_prep.dicom import files
+from nestseg_prep.dicom.findings import Code
 from nestseg_prep.dicom.pixels import PixelError, stored_values
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.errors import InputError
+from nestseg_prep.fill import Range, without_fill
 from nestseg_prep.volume import Volume
 
 DType: TypeAlias = np.dtype[Any]
 
+_AIR: Final = -1024.0  # HU
 _INTEGERS: Final = (np.int16, np.uint16, np.int32)
 
 
@@ -32,12 +35,36 @@ def read_series(ref: SeriesRef) -> Volume:
     Raises:
         InputError: the series was refused, or a file of it is gone, changed or cannot be decoded.
     """
-    if not ref.accepted or ref.affine is None or ref.shape is None or ref.kind != "dicom":
+    array = read_stored(ref)
+    source, affine, shape = ref.source, ref.affine, ref.shape
+    if source is None or affine is None or shape is None:
+        msg = f"series {ref.key}: has no geometry; scan again"
+        raise InputError(msg)
+    fill = _fill(ref)
+    if ref.resampled:
+        # Interpolation would mix what is no image into what is.
+        array = source.lay(without_fill(array, fill), shape)
+        return Volume(array, affine, ref.series_uid, source=source)
+    uids = tuple(one.sop_uid for one in ref.slices)
+    return Volume(array, affine, ref.series_uid, uids, source, fill)
+
+
+def read_stored(ref: SeriesRef) -> npt.NDArray[Any]:
+    """Decodes the slices of a series as they are stored, without laying them on a grid.
+
+    Returns:
+        ``(columns, rows, slices)`` true values, rows upwards, slices in the order of
+        ``ref.slices``.
+
+    Raises:
+        InputError: as ``read_series``.
+    """
+    if not ref.accepted or ref.source is None:
         msg = f"series {ref.key}: refused; {ref.refusal or 'not a DICOM series'}"
         raise InputError(msg)
-    columns, rows, count = ref.shape
+    columns, rows, count = ref.source.columns, ref.source.rows, len(ref.slices)
     # Fortran order: a slice is one piece of memory, as it is in the file.
-    array = np.empty(ref.shape, dtype=value_type(ref), order="F")
+    array = np.empty((columns, rows, count), dtype=value_type(ref), order="F")
     opened: tuple[object, FileDataset] | None = None
     for k, one in enumerate(ref.slices):
         try:
@@ -52,7 +79,25 @@ def read_series(ref: SeriesRef) -> Volume:
             msg = f"series {ref.key}: slice {k + 1} of {count} changed its size; scan again"
             raise InputError(msg)
         array[:, ::-1, k] = _rescaled(values, one.slope, one.intercept, array.dtype).T
-    return Volume(array, ref.affine, ref.series_uid, tuple(one.sop_uid for one in ref.slices))
+    return array
+
+
+def _fill(ref: SeriesRef) -> tuple[Range | None, ...]:
+    """The true values that stand where a slice has no image.
+
+    In CT that is also whatever lies below air, declared or not.
+    """
+    in_hounsfield = ref.modality == "CT" and not any(
+        finding.code is Code.RESCALE_MISSING for finding in ref.findings
+    )
+    ranges: list[Range | None] = []
+    for one in ref.slices:
+        ends = [one.slope * stored + one.intercept for stored in one.padding or ()]
+        if in_hounsfield and max(ends, default=_AIR) <= _AIR:
+            ranges.append((-np.inf, max([*ends, np.nextafter(_AIR, -np.inf)])))
+        else:
+            ranges.append((min(ends), max(ends)) if ends else None)
+    return tuple(ranges) if any(ranges) else ()
 
 
 def value_type(ref: SeriesRef) -> DType:

@@ -26,7 +26,7 @@ class LoadVolumed(MapTransform):
     value under each key is a path (a NIfTI file, a picture, or a folder that holds exactly one
     acceptable series), a ``SeriesRef`` from a scan, or a ``Volume`` that was read before. It
     becomes a float32 ``MetaTensor`` ``(1, i, j, k)`` of true values whose affine maps voxels to RAS
-    mm.
+    mm; where a scanner saw nothing stands the lowest value of the image.
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
@@ -42,7 +42,7 @@ class LoadVolumed(MapTransform):
         for key in self.key_iterator(d):
             volume, name = _read(d[key])
             affine = torch.from_numpy(volume.affine)
-            array = np.ascontiguousarray(volume.array, dtype=np.float32)
+            array = np.ascontiguousarray(volume.image, dtype=np.float32)
             d[key] = MetaTensor(
                 torch.from_numpy(array)[None],
                 affine=affine,

@@ -49,13 +49,13 @@ def choose(series: Iterable[SeriesRef], selection: Selection) -> tuple[list[Case
     """
     chosen: list[SeriesRef] = []
     skipped: list[Skipped] = []
-    for ref in series:
-        if not ref.accepted:
-            skipped.append(Skipped(ref, refused=True, reason=ref.reason))
-        elif reason := selection.why_not(ref):
-            skipped.append(Skipped(ref, refused=False, reason=reason))
+    for one in selection.decide(series):
+        if one.taken:
+            chosen.append(one.ref)
         else:
-            chosen.append(ref)
+            refused = not one.ref.accepted
+            reason = one.ref.reason if refused else one.reason
+            skipped.append(Skipped(one.ref, refused=refused, reason=reason))
     stems = [_stem(ref) for ref in chosen]
     many = Counter(stem.lower() for stem in stems)  # some file systems ignore case
     cases = [

@@ -72,6 +72,7 @@ def _case(result: Result, out: Path) -> dict[str, Any]:
         "error": result.error,
         "mask": result.mask and str(result.mask.relative_to(out)),
         "preview": result.preview and str(result.preview.relative_to(out)),
+        "dicom": result.dicom and [str(path.relative_to(out)) for path in result.dicom],
         "volumes_ml": result.volumes_ml,
         "seconds": round(result.seconds, 3),
     }

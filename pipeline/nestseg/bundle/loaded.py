@@ -30,6 +30,8 @@ class LoadedBundle:
         version: of the bundle, from its metadata.
         weights_sha256: of ``models/model.pt``.
         labels: value in the mask → name, without the background.
+        segment_codes: what labels mean in codes, where the metadata say so
+            (``nestseg.outputs.dicom.terminology``).
         selection: which series it takes.
         device: where it computes.
     """
@@ -38,6 +40,7 @@ class LoadedBundle:
     version: str
     weights_sha256: str
     labels: dict[int, str]
+    segment_codes: dict[str, Any]
     selection: Selection
     device: torch.device
     _preprocessing: Compose
@@ -57,7 +60,8 @@ class LoadedBundle:
             volume: the image, true values.
 
         Returns:
-            The label map, uint8, on exactly the voxels of ``volume``.
+            The label map on exactly the voxels of ``volume``: uint8, or uint16 where a label is
+            above 255.
 
         Raises:
             RuntimeError: the mask came back on another grid than the image's.
@@ -67,7 +71,8 @@ class LoadedBundle:
             logits = self._inferer(data["image"][None].to(self.device), self._network)
         data["pred"] = logits[0]
         mask = self._postprocessing(data)["pred"]
-        array = np.asarray(mask[0].cpu(), dtype=np.uint8)
+        kind = np.uint8 if max(self.labels, default=0) < 256 else np.uint16
+        array = np.asarray(mask[0].cpu(), dtype=kind)
         if (
             array.shape != volume.shape
             or corner_distance(mask.affine, volume.affine, volume.shape) > _SAME_PLACE_MM
@@ -75,7 +80,7 @@ class LoadedBundle:
             raise RuntimeError(
                 f"the mask came back on a grid of {array.shape}, the image has {volume.shape}"
             )
-        return Volume(array, volume.affine, volume.series_uid, volume.sop_uids)
+        return Volume(array, volume.affine, volume.series_uid, volume.sop_uids, volume.source)
 
 
 def load(bundle: Path) -> LoadedBundle:
@@ -96,6 +101,7 @@ def load(bundle: Path) -> LoadedBundle:
         version=str(config.metadata["version"]),
         weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
         labels={int(value): label for value, label in outputs.items() if int(value)},
+        segment_codes=dict(config.metadata.get("segment_codes", {})),
         selection=read_selection(bundle),
         device=parts["device"],
         _preprocessing=parts["preprocessing"],

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from nestseg.bundle.memory import Network, training_bytes
 from nestseg_prep.errors import InputError
@@ -19,6 +19,7 @@ from nestseg_prep.fingerprint import Fingerprint, Triple
 from nestseg_prep.geometry import Geometry, GridAxis
 
 Size: TypeAlias = tuple[int, ...]
+Number = TypeVar("Number", int, float)
 
 ANISOTROPIC: Final = 3.0
 """An axis this much coarser than the next has thick slices."""
@@ -34,7 +35,7 @@ MAX_BATCH: Final = {2: 32, 3: 8}
 BATCH_SHARE: Final = 0.05
 """More of a data set's voxels than this in one batch would leave too few different batches."""
 STEPS: Final = 4000
-"""Optimiser steps: what `hippocampus_unetpp` took to converge."""
+"""Optimiser steps: about those of `hippocampus_unetpp` (120 epochs of 30)."""
 
 _GB: Final = 10**9
 _AXES: Final = "RAS"
@@ -246,6 +247,6 @@ def _batch(network: Network, patch: Size, voxels: int, budget: int) -> int:
     return max(fits, default=least)
 
 
-def _reorder(triple: tuple[float, ...], order: list[int]) -> tuple[float, float, float]:
+def _reorder(triple: tuple[Number, ...], order: list[int]) -> tuple[Number, Number, Number]:
     i, j, k = (triple[axis] for axis in order)
     return i, j, k

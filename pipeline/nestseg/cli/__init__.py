@@ -6,12 +6,14 @@ Modules are imported inside the commands, so that ``--help`` and ``scan`` stay f
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from nestseg.cli import bundle as bundle_commands
+from nestseg.outputs.dicom.encoding import Encoding
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +28,25 @@ app.add_typer(bundle_commands.app, name="bundle")
 Folder = Annotated[Path, typer.Argument(help="Folder with DICOM and NIfTI files, at any depth.")]
 Paths = Annotated[list[Path], typer.Argument(help="Folders or files, DICOM or NIfTI.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if missing.")]
+Bundle = Annotated[
+    str, typer.Option("--bundle", "-b", help="Name of a bundle of nestseg, or a bundle folder.")
+]
+_ADDRESSES = "dicom://AET@host:port, dicomweb://host:port/path or https://host/path"
+SendTo = Annotated[str, typer.Option("--send-to", help=f"Send DICOM results: {_ADDRESSES}.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run a bundle from elsewhere that the audit refuses.")
+]
+Select = Annotated[
+    Path | None,
+    typer.Option("--select", help="YAML file with rules that replace the bundle's."),
+]
+OnePerStudy = Annotated[
+    bool,
+    typer.Option(
+        "--one-per-study",
+        help="Of each study, take only the series with the thinnest slices, most slices, newest.",
+    ),
+]
 ShowPhi = Annotated[
     bool, typer.Option("--show-phi", help="Also show paths, UIDs and descriptions (patient data).")
 ]
@@ -50,37 +71,170 @@ def scan(
     *,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     show_phi: ShowPhi = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say rule by rule which series are taken.")
+    ] = False,
+    bundle: Annotated[
+        str | None, typer.Option("--bundle", "-b", help="Explain what this bundle takes.")
+    ] = None,
+    select: Select = None,
+    one_per_study: OnePerStudy = False,
 ) -> None:
     """Say what is in a folder: studies, series, geometry; accepted or refused, and why."""
     from nestseg.cli.scan import run
 
-    run(folder, as_json=json, show_phi=show_phi)
+    selection = None
+    if explain or bundle or select or one_per_study:
+        from nestseg.cli.choice import selection as chosen
+
+        selection = chosen(bundle, select, one_per_study=one_per_study)
+    run(folder, as_json=json, show_phi=show_phi, selection=selection)
 
 
 @app.command()
-def prepare(folder: Folder, out: Out) -> None:
-    """Write every accepted series as NIfTI with its true values and geometry."""
-    from nestseg.cli.prepare import run
-
-    run(folder, out)
-
-
-@app.command()
-def segment(
-    paths: Paths,
-    bundle: Annotated[
-        str, typer.Option("--bundle", "-b", help="Name of a bundle of nestseg, or a bundle folder.")
+def prepare(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder with DICOM and NIfTI files, at any depth; with --bundle, a data set."
+        ),
     ],
     out: Out,
     *,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Run a bundle from elsewhere that the audit refuses.")
+    bundle: Annotated[
+        str | None,
+        typer.Option("--bundle", "-b", help="Make the training set of this bundle's recipe."),
+    ] = None,
+) -> None:
+    """Write every accepted series as NIfTI, or the training set that a bundle asks for."""
+    if bundle is None:
+        from nestseg.cli.prepare import run
+
+        run(folder, out)
+    else:
+        from nestseg.cli.prepare_training import run as run_training
+
+        raise typer.Exit(run_training(folder, bundle, out))
+
+
+@app.command()
+def segment(  # noqa: PLR0913  one for each option
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Folders or files, DICOM or NIfTI.")
+    ] = None,
+    *,
+    bundle: Bundle,
+    out: Out,
+    select: Select = None,
+    one_per_study: OnePerStudy = False,
+    source: Annotated[
+        str, typer.Option("--from", help="Fetch series from dicomweb://host:port/path or https://")
+    ] = "",
+    study: Annotated[str, typer.Option(help="With --from: StudyInstanceUID.")] = "",
+    series: Annotated[str, typer.Option(help="With --from: SeriesInstanceUID.")] = "",
+    match: Annotated[
+        list[str] | None, typer.Option(help="With --from: StudyDate=20260301-, and so on.")
+    ] = None,
+    deidentify: Annotated[
+        bool, typer.Option("--deidentify", help="DICOM results without what names their patient.")
     ] = False,
+    dicom: Annotated[
+        bool,
+        typer.Option("--dicom", help="Beside NIfTI, write DICOM SEG and SR for DICOM series."),
+    ] = False,
+    seg_type: Annotated[
+        Encoding, typer.Option(help="With --dicom: bits for every reader, or a small label map.")
+    ] = Encoding.BINARY,
+    send_to: SendTo = "",
+    trust: Trust = False,
 ) -> None:
     """Segment every series that fits the bundle; masks lie on the source voxels."""
-    from nestseg.cli.segment import run
+    from nestseg.cli.choice import selection as chosen
+    from nestseg.cli.network import Pacs, Source
+    from nestseg.cli.segment import run_with_pacs
 
-    raise typer.Exit(run(paths, bundle, out, trust=trust))
+    selection = chosen(bundle, select, one_per_study=one_per_study)
+    wanted = Source(source, study, series, match or ()) if source else None
+    pacs = Pacs(wanted, deidentify=deidentify, send_to=send_to)
+    raise typer.Exit(
+        run_with_pacs(
+            paths or [],
+            bundle,
+            out,
+            selection,
+            pacs,
+            trust=trust,
+            dicom=seg_type if dicom else None,
+        )
+    )
+
+
+@app.command()
+def deidentify(
+    paths: Paths,
+    out: Out,
+    *,
+    pixels_checked: Annotated[
+        bool,
+        typer.Option(
+            "--pixels-checked",
+            help="Somebody looked at the pixels: also pass on screen captures and burnt-in text.",
+        ),
+    ] = False,
+) -> None:
+    """Write DICOM files without what names their patient (PS3.15 Basic Profile)."""
+    from nestseg.cli.deidentify import run
+
+    raise typer.Exit(run(paths, out, pixels_checked=pixels_checked))
+
+
+@app.command()
+def send(paths: Paths, to: Annotated[str, typer.Option("--to", help=_ADDRESSES)]) -> None:
+    """Send every DICOM file of a folder to a PACS."""
+    from nestseg.cli.network import check_address, send_folder
+
+    address = check_address(to)
+    if address is not None:
+        raise typer.Exit(send_folder(paths, address))
+
+
+@app.command()
+def receive(  # noqa: PLR0913  one for each option
+    out: Out,
+    *,
+    bundle: Annotated[
+        list[str], typer.Option("--bundle", "-b", help="Name or folder; may be repeated.")
+    ],
+    allow: Annotated[
+        list[str] | None, typer.Option(help="AE title that may send; may be repeated.")
+    ] = None,
+    aet: Annotated[str, typer.Option(help="Our AE title.")] = "NESTSEG",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port.")] = 11112,
+    quiet: Annotated[
+        float, typer.Option(min=0, help="A study is complete after so many seconds of silence.")
+    ] = 60,
+    quota: Annotated[
+        float, typer.Option(min=0, help="GB of images that may lie here at a time.")
+    ] = 50,
+    limit: Annotated[float, typer.Option(min=0, help="Minutes that a study may take.")] = 60,
+    select: Select = None,
+    one_per_study: OnePerStudy = False,
+    deidentify: Annotated[
+        bool, typer.Option("--deidentify", help="DICOM results without what names their patient.")
+    ] = False,
+    send_to: SendTo = "",
+    trust: Trust = False,
+) -> None:
+    """Listen for studies, segment each when it is complete, and send the results."""
+    from nestseg.cli.receive import Work, run
+    from nestseg.pacs.receive import Listener
+
+    flags = {"--one-per-study": one_per_study, "--deidentify": deidentify, "--trust": trust}
+    options = [name for name, given in flags.items() if given]
+    work = Work(bundle, out, select, options, send_to, limit * 60)
+    listener = Listener(aet, host, port, allow or ())
+    run(listener, work, quota=int(quota * 1e9), quiet_seconds=quiet)
 
 
 @app.command()
@@ -110,6 +264,8 @@ def main() -> None:
     """Entry point. Bad input ends in one line on stderr and exit code 2."""
     from nestseg_prep.errors import InputError
 
+    # pydicom and highdicom quote what stands in tags when they warn.
+    warnings.simplefilter("ignore")
     try:
         app()
     except InputError as error:

@@ -11,17 +11,36 @@ from nestseg.cli import tables
 from nestseg_prep.dicom.references import ScanResult, SeriesRef
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
+from nestseg_prep.selection import Selection
 
 _STUDY_DIGITS = 6
 
 
-def run(folder: Path, *, as_json: bool, show_phi: bool) -> None:
+def run(folder: Path, *, as_json: bool, show_phi: bool, selection: Selection | None = None) -> None:
     """Print the series of a folder.
+
+    Args:
+        folder: where they lie.
+        as_json: print JSON instead of a table.
+        show_phi: also show what may lead to a patient.
+        selection: rules to explain: which series they take, and why not the others.
 
     Raises:
         InputError: there is no such folder, or there is nothing in it.
     """
-    found = scan_with_progress([folder])
+    found = scan_with_progress([folder], pictures=bool(selection and selection.pictures))
+    if selection is not None:
+        from nestseg.cli import choice
+
+        decisions = selection.decide(found.series)
+        if as_json:
+            report = choice.to_json(found, decisions, show_phi=show_phi)
+            tables.console.print_json(json.dumps(report))
+        else:
+            tables.console.print(choice.table(decisions, show_phi=show_phi))
+            taken = sum(one.taken for one in decisions)
+            tables.console.print(f"{taken} of {len(decisions)} series taken")
+        return
     if as_json:
         tables.console.print_json(json.dumps(found.to_json(show_phi=show_phi)))
         return

@@ -15,19 +15,31 @@ from nestseg.bundle.selection import read_selection
 from nestseg.cli import bundles, tables
 from nestseg.cli.scan import scan_with_progress
 from nestseg_prep.errors import InputError
+from nestseg_prep.site_key import mark_folder
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from nestseg.batch.cases import Skipped
     from nestseg.batch.runner import Result
+    from nestseg.cli.network import Pacs
+    from nestseg.outputs.dicom.encoding import Encoding
     from nestseg_prep.dicom.references import OtherFile
+    from nestseg_prep.selection import Selection
 
 ALL_DONE = 0
 SOME_FAILED = 1
 
 
-def run(paths: list[Path], bundle_name: str, out: Path, *, trust: bool = False) -> int:
+def run(
+    paths: list[Path],
+    bundle_name: str,
+    out: Path,
+    *,
+    trust: bool = False,
+    dicom: Encoding | None = None,
+    selection: Selection | None = None,
+) -> int:
     """Segment every fitting series below ``paths``.
 
     Args:
@@ -35,6 +47,8 @@ def run(paths: list[Path], bundle_name: str, out: Path, *, trust: bool = False) 
         bundle_name: of one of nestseg's, or the folder of another.
         out: folder for the results.
         trust: whether to run a bundle from elsewhere that the static audit refuses.
+        dicom: how to write DICOM SEG, with SR; ``None`` for neither.
+        selection: which series, instead of the bundle's own rules.
 
     Returns:
         0 if every fitting case was done, else 1.
@@ -46,7 +60,7 @@ def run(paths: list[Path], bundle_name: str, out: Path, *, trust: bool = False) 
     folder = bundles.find(bundle_name)
     if not locate.is_ours(folder) and not trust:
         _refuse_unlisted(folder)
-    selection = read_selection(folder)
+    selection = selection or read_selection(folder)
     found = scan_with_progress(paths, pictures=selection.pictures)
     _check_writable(out, paths)
     with tables.stderr.status("Loading the model …"):
@@ -60,7 +74,7 @@ def run(paths: list[Path], bundle_name: str, out: Path, *, trust: bool = False) 
         bundle = loaded.load(folder)
     with tables.progress() as bar:
         task = bar.add_task("Segmenting", total=len(cases))
-        results = runner.run(cases, bundle, out, on_result=lambda _: bar.advance(task))
+        results = runner.run(cases, bundle, out, dicom=dicom, on_result=lambda _: bar.advance(task))
     path = record.write_record(out, bundle, results, skipped, found.others)
     _report(results, skipped, list(bundle.labels.values()))
     if found.others:
@@ -69,11 +83,59 @@ def run(paths: list[Path], bundle_name: str, out: Path, *, trust: bool = False) 
         if not result.done:
             line = f"nestseg: {result.case.name}: {result.error}"
             tables.stderr.print(line, soft_wrap=True, markup=False, highlight=False)
+    if dicom and (files := sum(result.case.ref.kind == "nifti" for result in results)):
+        tables.console.print(f"{files} NIfTI files have no DICOM source: no SEG and SR for them")
     done = sum(result.done for result in results)
     tables.console.print(
         f"{done} of {len(results)} cases done; masks and previews in {out}, record in {path}"
     )
     return ALL_DONE if done == len(results) else SOME_FAILED
+
+
+def run_with_pacs(
+    paths: list[Path],
+    bundle_name: str,
+    out: Path,
+    selection: Selection,
+    pacs: Pacs,
+    *,
+    trust: bool,
+    dicom: Encoding | None = None,
+) -> int:
+    """Segment what lies below ``paths`` or is fetched, and send the results.
+
+    Args:
+        paths: folders or files; none where series are fetched.
+        bundle_name: with what.
+        out: made if missing.
+        selection: which series.
+        pacs: where series come from and results go.
+        trust: as for :func:`run`.
+        dicom: likewise.
+
+    Returns:
+        0 if every fitting case was done and every result stored, else 1.
+
+    Raises:
+        InputError: as :func:`run`, or a server does not answer.
+    """
+    if bool(paths) == bool(pacs.source):
+        raise InputError("give folders or files, or --from with an address")
+    from nestseg.cli import network
+
+    address = network.check_address(pacs.send_to)
+    if pacs.source:
+        with network.fetched(pacs.source, out, selection.modalities) as folder:
+            code = run([folder], bundle_name, out, trust=trust, dicom=dicom, selection=selection)
+    else:
+        code = run(paths, bundle_name, out, trust=trust, dicom=dicom, selection=selection)
+    if pacs.deidentify:
+        from nestseg.cli.deidentify import results
+
+        results(out)
+    if address:
+        code = max(code, network.send_folder([out], address, patient=True))
+    return code
 
 
 def _refuse_unlisted(bundle: Path) -> None:
@@ -123,6 +185,7 @@ def _check_writable(out: Path, inputs: list[Path]) -> None:
         handle, probe = tempfile.mkstemp(dir=out, prefix=".nestseg-")
         os.close(handle)
         Path(probe).unlink()
+        mark_folder(out)
     except OSError as error:
         raise InputError(
             f"{out}: cannot be written ({error.strerror}); choose another --out"

@@ -2,6 +2,7 @@
 
 from nestseg.engines.average import WeightAverage
 from nestseg.engines.diagnostics import LayerDiagnostics
+from nestseg.engines.extras import installed
 from nestseg.engines.heads import HeadDice, HeadLosses
 from nestseg.engines.processes import join_processes
 from nestseg.engines.schedule import EarlyStop, LastValidation
@@ -17,5 +18,6 @@ __all__ = [
     "StartWeights",
     "TrainingState",
     "WeightAverage",
+    "installed",
     "join_processes",
 ]

@@ -3,6 +3,5 @@
 from nestseg.inferers.autocast import AutocastInferer
 from nestseg.inferers.heads import EveryHeadInferer
 from nestseg.inferers.overlap_tile import OverlapTileInferer
-from nestseg.inferers.slicewise import SlicewiseInferer
 
-__all__ = ["AutocastInferer", "EveryHeadInferer", "OverlapTileInferer", "SlicewiseInferer"]
+__all__ = ["AutocastInferer", "EveryHeadInferer", "OverlapTileInferer"]

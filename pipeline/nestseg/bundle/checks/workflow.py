@@ -91,8 +91,12 @@ def _without_data(parser: Any, scratch: Path) -> None:
     for place in _DATA:
         if f"{place}#data" in parser:
             parser[f"{place}#data"] = [{"image": "image", "label": "label"}] * _CASES
-        if f"{place}#_target_" in parser and parser[f"{place}#_target_"].endswith("CacheDataset"):
+        target = str(parser.get(f"{place}#_target_", ""))
+        if target.endswith("CacheDataset"):
             parser[f"{place}#cache_rate"] = 0.0
+        if target.endswith("TrainingSet"):  # reads its cases when it is built
+            kept = {key: parser[f"{place}#{key}"] for key in ("data", "transform")}
+            parser[place] = {"_target_": "Dataset", **kept}
     for place, value in (("output_dir", str(scratch)), ("device", "$torch.device('cpu')")):
         if place in parser:
             parser[place] = value
@@ -155,7 +159,10 @@ def _saved(handler: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _dead_macros(paths: list[Path]) -> Iterator[tuple[str, str]]:
     """Macros ``%id`` to what is not there; MONAI's error does not say where they stand."""
     parser = ConfigParser()
-    parser.read_config([str(path) for path in paths])
+    try:
+        parser.read_config([str(path) for path in paths])
+    except (ValueError, KeyError, IndexError):  # an overlay that reaches into what is not there
+        return
     for place, item in configs.leaves(parser.get()):
         if isinstance(item, str) and item.startswith("%"):
             text = ConfigParser.resolve_relative_ids(place.replace("#", "::"), item)

@@ -1,0 +1,23 @@
+"""What a person may ask of the ingest beyond its safe default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a series is judged.
+
+    Attributes:
+        fill_missing: interpolate up to three missing slices in a row, with a warning, instead of
+            refusing the series.
+        min_slices: fewest slices of a volume. Below three their distance cannot be verified; a
+            single slice is as thick as its header says.
+    """
+
+    fill_missing: bool = False
+    min_slices: int = 3
+
+
+SAFE = Rules()

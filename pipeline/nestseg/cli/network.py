@@ -1,0 +1,153 @@
+"""What the commands share that fetch from a PACS or send to one. Never imports torch."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from nestseg.cli import tables
+from nestseg.pacs import addresses
+from nestseg.pacs.addresses import Address, Web
+from nestseg.pacs.retrieve import Query, fetch, find, matches
+from nestseg.pacs.send import Sent, dicom_files, send
+from nestseg_prep.errors import InputError
+from nestseg_prep.site_key import mark_folder
+
+ALL_DONE = 0
+SOME_FAILED = 1
+_PAUSES_SECONDS = (5, 30)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to fetch, as the command line says it."""
+
+    address: str
+    study: str = ""
+    series: str = ""
+    match: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Pacs:
+    """Where series come from and results go.
+
+    Attributes:
+        source: what to fetch; ``None`` for nothing.
+        deidentify: take what names patients out of DICOM results.
+        send_to: address for DICOM results; ``""`` for none.
+    """
+
+    source: Source | None = None
+    deidentify: bool = False
+    send_to: str = ""
+
+
+def check_address(text: str) -> Address | None:
+    """An address, with a word of warning where names of patients travel in the open.
+
+    Raises:
+        InputError: it is no address.
+    """
+    if not text:
+        return None
+    address = addresses.parse(text)
+    if addresses.is_plain(address):
+        tables.stderr.print(
+            "[yellow]Patient data travel unencrypted to this address; use https:// or a tunnel[/]"
+        )
+    return address
+
+
+def check_out(out: Path) -> None:
+    """Make a folder that takes results.
+
+    Raises:
+        InputError: it cannot be made or written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+        mark_folder(out)
+    except OSError as error:
+        raise InputError(
+            f"{out}: cannot be written ({error.strerror}); choose another --out"
+        ) from error
+
+
+@contextmanager
+def fetched(source: Source, out: Path, modalities: Sequence[str] | None) -> Iterator[Path]:
+    """A folder with the series of a query, which is deleted behind.
+
+    Args:
+        source: what to fetch.
+        out: the folder is made in it, since there is room for results there.
+        modalities: series of others are left where they are.
+
+    Raises:
+        InputError: the server does not answer, or has nothing that fits.
+    """
+    web = check_address(source.address)
+    if not isinstance(web, Web):
+        raise InputError(f"{source.address}: series are fetched by DICOMweb; give such an address")
+    query = Query(source.study, source.series, matches(source.match), modalities)
+    found = find(web, query)
+    if not found:
+        wanted = f" of modality {', '.join(modalities)}" if modalities else ""
+        raise InputError(f"{web.url}: no series{wanted} for this query; check the filters")
+    check_out(out)
+    with (
+        tempfile.TemporaryDirectory(dir=out, prefix=".fetched-") as folder,
+        tables.stderr.status("Fetching …") as status,
+    ):
+        fetch(
+            web,
+            found,
+            Path(folder),
+            on_file=lambda count: status.update(f"Fetching … {count} objects"),
+        )
+        status.stop()
+        tables.console.print(f"{len(found)} series fetched")
+        yield Path(folder)
+
+
+def send_folder(paths: Sequence[Path], address: Address, *, patient: bool = False) -> int:
+    """Send every DICOM file below folders.
+
+    Args:
+        paths: folders or files.
+        address: where to.
+        patient: try again what failed, after a pause.
+
+    Returns:
+        0 if every file was stored, else 1.
+
+    Raises:
+        InputError: there is no DICOM file, or the address cannot be reached.
+    """
+    files = dicom_files(paths)
+    if not files:
+        raise InputError(f"{paths[0]}: no DICOM files to send")
+    pauses = list(_PAUSES_SECONDS) if patient else []
+    outcomes: dict[Path, Sent] = {}
+    while True:
+        try:
+            rest = [path for path in files if path not in outcomes or outcomes[path].error]
+            outcomes |= {one.path: one for one in send(rest, address)}
+        except InputError:
+            if not pauses:
+                raise
+        errors = Counter(one.error for one in outcomes.values() if one.error)
+        if (len(outcomes) == len(files) and not errors) or not pauses:
+            break
+        time.sleep(pauses.pop(0))
+    for error, count in sorted(errors.items()):
+        tables.stderr.print(f"nestseg: {count} not stored: {error}", soft_wrap=True)
+    tables.console.print(f"{len(files) - errors.total()} of {len(files)} files stored")
+    return SOME_FAILED if errors else ALL_DONE

@@ -1,0 +1,1 @@
+"""Results as DICOM objects beside the images they were made from: SEG and measurement SR."""

@@ -1,0 +1,70 @@
+"""What made a result: the part of its provenance that every DICOM object carries."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any, Final
+
+from highdicom.base_content import ContributingEquipment
+from pydicom.sr.codedict import codes
+from pydicom.uid import UID
+
+MANUFACTURER: Final = "nestseg"
+_LONG_STRING: Final = 64
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A bundle.
+
+    Attributes:
+        name: of the bundle.
+        bundle_version: from its metadata.
+        weights_sha256: 64 hexadecimal digits.
+        codes: what its labels mean, where it says so itself (``terminology.concept_of``).
+    """
+
+    name: str
+    bundle_version: str
+    weights_sha256: str
+    codes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def model_name(self) -> str:
+        """Name for tags of 64 characters."""
+        return self.name[:_LONG_STRING]
+
+    @property
+    def version(self) -> str:
+        """Version for tags of 64 characters."""
+        return self.bundle_version[:_LONG_STRING]
+
+    @property
+    def software_versions(self) -> Any:
+        """Names and versions of everything that had a hand in the result, a list of texts.
+
+        highdicom's annotations allow a tuple of one only; pydicom writes no tuples.
+        """
+        libraries = [f"{name} {version(name)}" for name in ("nestseg", "torch", "monai")]
+        return [f"{self.name} {self.bundle_version}"[:_LONG_STRING], *libraries]
+
+    @property
+    def equipment(self) -> ContributingEquipment:
+        """The bundle as processing equipment; the digest of its weights is its serial number."""
+        return ContributingEquipment(
+            manufacturer=MANUFACTURER,
+            purpose_of_reference=codes.DCM.ProcessingEquipment,
+            manufacturer_model_name=self.model_name,
+            software_versions=self.software_versions,
+            device_serial_number=self.weights_sha256,
+            contribution_description="Automatic segmentation. Not reviewed by a person.",
+        )
+
+
+def uid_from(*parts: str) -> UID:
+    """A UID that depends on nothing but its parts (PS3.5 B.2)."""
+    digest = hashlib.sha256("/".join(parts).encode()).digest()
+    return UID(f"2.25.{int.from_bytes(digest[:16], 'big')}")

@@ -1,0 +1,115 @@
+"""A mask and its volumes → a SEG and an SR file beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+
+from nestseg.outputs.dicom.algorithm import Algorithm
+from nestseg.outputs.dicom.encoding import Encoding
+from nestseg.outputs.dicom.read import read_seg
+from nestseg.outputs.dicom.seg import label_seg
+from nestseg.outputs.dicom.source import quiet, read_source
+from nestseg.outputs.dicom.sr import volume_report, volumes_of
+from nestseg_prep.dicom.references import SeriesRef
+from nestseg_prep.errors import InputError
+from nestseg_prep.volume import Volume
+
+
+class DicomFiles(NamedTuple):
+    """What was written for one series.
+
+    Attributes:
+        seg: the segmentation object.
+        sr: the measurement report.
+    """
+
+    seg: Path
+    sr: Path
+
+
+def write_results(
+    mask: Volume,
+    ref: SeriesRef,
+    volumes_ml: Mapping[str, float],
+    names: Mapping[int, str],
+    algorithm: Algorithm,
+    stem: Path,
+    encoding: Encoding = Encoding.BINARY,
+) -> DicomFiles:
+    """Writes ``STEM_seg.dcm`` and ``STEM_sr.dcm``: both whole and verified, or neither.
+
+    Each is written under a temporary name, read back and compared voxel by voxel and value by
+    value before it gets its own.
+
+    Args:
+        mask: label map on the grid of the series' volume.
+        ref: the series that was segmented; its headers are read again.
+        volumes_ml: label name → millilitres.
+        names: label → name, without the background.
+        algorithm: what made the mask.
+        stem: folder and beginning of the names.
+        encoding: how the SEG stores labels.
+
+    Raises:
+        InputError: no DICOM object can refer to the series, or its headers allow none.
+        OSError: a file cannot be written; nothing is left under the names.
+    """
+    files = DicomFiles(
+        stem.with_name(f"{stem.name}_seg.dcm"), stem.with_name(f"{stem.name}_sr.dcm")
+    )
+    partial = DicomFiles(*(path.with_name(f".{os.getpid()}.partial.{path.name}") for path in files))
+    try:
+        with quiet(ref.key, "a DICOM SEG and SR"):
+            source = read_source(ref)
+            if ref.source is None or mask.shape != ref.shape:
+                msg = f"series {ref.key}: a mask of {mask.shape} on a volume of {ref.shape}"
+                raise InputError(msg)
+            labels = ref.source.take(mask.array)
+            seg = label_seg(labels, source, names, algorithm, encoding)
+            _save(seg, partial.seg)
+            written = read_seg(partial.seg)
+            same = np.array_equal(written.labels_on(source), labels)
+            _check(same and written.names == dict(names), files.seg)
+
+            report = volume_report(volumes_ml, seg, source, names, algorithm)
+            _save(report, partial.sr)
+            expected = {number: volumes_ml[name] for number, name in names.items()}
+            _check(volumes_of(pydicom.dcmread(partial.sr)) == expected, files.sr)
+        for temporary, path in zip(partial, files, strict=True):
+            temporary.replace(path)
+    finally:
+        for temporary in partial:
+            temporary.unlink(missing_ok=True)
+    _sync_folder(stem.parent)
+    return files
+
+
+def _save(dataset: Dataset, path: Path) -> None:
+    with path.open("xb") as file:
+        dataset.save_as(file, enforce_file_format=True)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _check(same: bool, path: Path) -> None:
+    if not same:
+        msg = f"{path.name}: what was written reads back differently; check the disk"
+        raise InputError(msg)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the renames themselves survive a power cut; not every file system offers it."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

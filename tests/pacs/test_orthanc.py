@@ -1,0 +1,311 @@
+"""Against a real PACS: Orthanc with its DICOMweb plug-in, on this machine only."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pytest
+from pydicom import Dataset, dcmread
+from pydicom.sr.codedict import codes
+from scipy import ndimage
+
+from nestseg.pacs.addresses import Node, Web
+from nestseg.pacs.retrieve import Query, fetch, find
+from nestseg.pacs.send import dicom_files, send
+from nestseg_prep import phantom
+from nestseg_prep.dicom.scan import scan
+from nestseg_prep.errors import InputError
+from nestseg_prep.nifti import read_nifti
+from nestseg_prep.phantom import Phantom
+from nestseg_prep.reading import read_volume
+
+pytestmark = pytest.mark.slow
+
+PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+BUNDLE = "hippocampus_unetpp"
+CROP = Phantom(
+    name="crop",
+    modality="MR",
+    plane="oblique",
+    columns=40,
+    rows=36,
+    slices=28,
+    between_columns=0.9,
+    between_rows=1.1,
+    between_slices=1.3,
+)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Orthanc:
+    node: Node
+    web: Web
+
+    @property
+    def studies(self) -> list[str]:
+        root = self.web.url.removesuffix("/dicom-web")
+        with urllib.request.urlopen(f"{root}/studies", timeout=10) as answer:  # noqa: S310
+            return list(json.load(answer))
+
+
+@pytest.fixture
+def orthanc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orthanc]:
+    program = shutil.which("Orthanc", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None or not PLUGIN.is_file():
+        pytest.skip("no Orthanc here: apt-get install orthanc orthanc-dicomweb")
+    for name in ("pynetdicom", "dicomweb_client"):
+        pytest.importorskip(name, reason="needs the extra `pacs`")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    home = tmp_path / "orthanc"
+    home.mkdir()
+    dimse, http = free_port(), free_port()
+    config = {
+        "StorageDirectory": str(home),
+        "IndexDirectory": str(home),
+        "HttpPort": http,
+        "DicomPort": dimse,
+        "DicomAet": "ORTHANC",
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomAlwaysAllowStore": True,
+        "UnknownSopClassAccepted": True,
+        "Plugins": [str(PLUGIN)],
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+    }
+    (home / "orthanc.json").write_text(json.dumps(config))
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, home / "orthanc.json"],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=os.environ | {"TCP_NODELAY": "1"},
+        )
+    server = Orthanc(Node("ORTHANC", "127.0.0.1", dimse), Web(f"http://127.0.0.1:{http}/dicom-web"))
+    try:
+        for _ in range(240):
+            try:
+                server.studies  # noqa: B018
+                break
+            except OSError:
+                time.sleep(0.25)
+        else:
+            pytest.fail((home / "log").read_text()[-1000:])
+        yield server
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def crop() -> phantom.Series:
+    """An MR crop of smooth noise."""
+    noise = ndimage.gaussian_filter(
+        np.random.default_rng(0).normal(size=(CROP.slices, CROP.rows, CROP.columns)), 2.0
+    )
+    series = CROP.datasets()
+    for ds, values in zip(series, (noise - noise.min()) / np.ptp(noise) * 1000, strict=True):
+        phantom.set_pixels(ds, values.astype(np.int32))
+    return series
+
+
+def segmentation_of(source: Path, mask_path: Path) -> Dataset:
+    """The mask of a run as DICOM SEG on its source images."""
+    (ref,) = scan(source).series
+    mask = read_nifti(mask_path).array
+    images = [dcmread(one.path) for one in ref.slices]
+    # From (i, j, k) of the volume to (slice, row, column) of the stored images.
+    frames = np.ascontiguousarray((mask > 0)[:, ::-1].transpose(2, 1, 0)).astype(np.uint8)
+    description = hd.seg.SegmentDescription(
+        segment_number=1,
+        segment_label="hippocampus",
+        segmented_property_category=codes.SCT.AnatomicalStructure,
+        segmented_property_type=codes.SCT.Hippocampus,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name="nestseg", version="test", family=codes.DCM.ArtificialIntelligence
+        ),
+    )
+    return hd.seg.Segmentation(
+        images,
+        frames,
+        hd.seg.SegmentationTypeValues.BINARY,
+        [description],
+        series_instance_uid=hd.UID(),
+        series_number=900,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer="nestseg",
+        manufacturer_model_name="test",
+        software_versions="test",
+        device_serial_number="1",
+        omit_empty_frames=False,
+    )
+
+
+def nestseg(*arguments: object, code: int = 0) -> str:
+    """Runs the command as a person would."""
+    done = subprocess.run(
+        [sys.executable, "-m", "nestseg.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+        env=os.environ | {"PYTHONPATH": ":".join(sys.path)},
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_study_goes_in_is_segmented_and_the_result_comes_back_equal(
+    orthanc: Orthanc, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    files = phantom.write(phantom.with_marker("MARKER^PLANTED")(crop()), source)
+    assert not [one.error for one in send(files, orthanc.node) if one.error]
+    out = tmp_path / "out"
+    study = dcmread(files[0]).StudyInstanceUID
+    said = nestseg("segment", "--from", orthanc.web.url, "--study", study, "-b", BUNDLE, "-o", out)
+    (mask_path,) = out.glob("*_seg.nii.gz")
+    assert "MARKER" not in said
+    assert study not in said
+    assert not list(out.glob(".fetched*"))
+
+    nestseg("segment", source, "-b", BUNDLE, "-o", tmp_path / "local")
+    local = read_nifti(tmp_path / "local" / mask_path.name)
+    np.testing.assert_array_equal(read_nifti(mask_path).array, local.array)
+
+    written = segmentation_of(source, mask_path)
+    written.save_as(out / "result_seg.dcm")
+    nestseg("send", out, "--to", orthanc.web.url.replace("http://", "dicomweb://"))
+
+    (found,) = find(orthanc.web, Query(study=study, match={"Modality": "SEG"}))
+    assert found.series == written.SeriesInstanceUID
+    (tmp_path / "back").mkdir()
+    fetch(orthanc.web, [found], tmp_path / "back")
+    (path,) = dicom_files([tmp_path / "back"])
+    back = dcmread(path)
+    assert back.StudyInstanceUID == study
+    assert back.PixelData == written.PixelData
+    np.testing.assert_array_equal(back.pixel_array, written.pixel_array)
+    assert len(orthanc.studies) == 1
+
+
+def test_a_listener_segments_what_the_pacs_forwards(orthanc: Orthanc, tmp_path: Path) -> None:
+    files = phantom.write(phantom.with_marker("MARKER^PLANTED")(crop()), tmp_path / "source")
+    send(files, orthanc.node)
+    out, port = tmp_path / "out", free_port()
+    log = tmp_path / "listener.log"
+    with log.open("wb") as sink:
+        listener = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "nestseg.cli",
+                "receive",
+                "-b",
+                BUNDLE,
+                "-o",
+                out,
+                "--port",
+                str(port),
+                "--allow",
+                "ORTHANC",
+                "--quiet",
+                "3",
+            ],
+            stdout=sink,
+            stderr=sink,
+            env=os.environ | {"PYTHONPATH": ":".join(sys.path)},
+        )
+    try:
+        wait_for(lambda: "listening" in log.read_text(), 60)
+        root = orthanc.web.url.removesuffix("/dicom-web")
+        target = {"AET": "NESTSEG", "Host": "127.0.0.1", "Port": port}
+        request(f"{root}/modalities/nestseg", "PUT", target)
+        request(f"{root}/modalities/nestseg/store", "POST", orthanc.studies)
+        wait_for(lambda: "done" in log.read_text(), 300)
+        wait_for(lambda: not list((out / ".received").rglob("*.dcm")), 30)
+    finally:
+        listener.send_signal(signal.SIGTERM)
+        assert listener.wait(60) == 0, log.read_text()
+    assert "stopped" in log.read_text()
+    (mask,) = out.glob("*/*/*_seg.nii.gz")
+    (ref,) = scan(tmp_path / "source").series
+    assert mask.name == f"{ref.key}_seg.nii.gz"
+    np.testing.assert_allclose(read_nifti(mask).affine, read_volume(ref).affine, atol=1e-4)
+    texts = [log.read_text(), *map(str, out.rglob("*"))]
+    texts += [path.read_text() for path in (*out.rglob("*.txt"), *out.rglob("*.json"))]
+    assert not any("MARKER" in text or ref.study_uid in text for text in texts)
+
+
+def test_only_what_was_asked_for_is_fetched(orthanc: Orthanc, tmp_path: Path) -> None:
+    ct = phantom.every(phantom.setting(AccessionNumber="A1"))(Phantom(name="ct").datasets())
+    mr = Phantom(name="mr", modality="MR", study="other", slices=4).datasets()
+    for number, series in enumerate((ct, mr)):
+        send(phantom.write(series, tmp_path / str(number)), orthanc.node)
+    one, *_ = ct
+    queries = {
+        "study": Query(study=one.StudyInstanceUID),
+        "series": Query(series=one.SeriesInstanceUID),
+        "match": Query(match={"AccessionNumber": "A1"}),
+        "modality": Query(match={"StudyDate": "19000101-"}, modalities=["CT"]),
+    }
+    for query in queries.values():
+        (found,) = find(orthanc.web, query)
+        assert (found.series, found.modality, found.instances) == (one.SeriesInstanceUID, "CT", 12)
+    (tmp_path / "got").mkdir()
+    fetch(orthanc.web, [found], tmp_path / "got")
+    (ref,) = scan(tmp_path / "got").series
+    np.testing.assert_array_equal(read_volume(ref).array, Phantom().truth.array)
+    assert find(orthanc.web, Query(match={"AccessionNumber": "A2"})) == []
+    with pytest.raises(InputError, match="whole PACS"):
+        find(orthanc.web, Query())
+    with pytest.raises(InputError, match="does not answer"):
+        find(Web(f"http://127.0.0.1:{free_port()}/dicom-web"), Query(study="1.2"))
+    said = nestseg(
+        "segment",
+        "--from",
+        orthanc.web.url,
+        "--match",
+        "AccessionNumber=A1",
+        "-b",
+        BUNDLE,
+        "-o",
+        tmp_path / "none",
+        code=2,
+    )
+    assert "no series of modality MR" in said
+    assert said.count("\n") == 1
+
+
+def wait_for(condition: object, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.25)
+
+
+def request(url: str, method: str, content: object) -> None:
+    body = json.dumps(content).encode()
+    asked = urllib.request.Request(url, body, method=method)  # noqa: S310
+    with urllib.request.urlopen(asked, timeout=120) as answer:  # noqa: S310
+        answer.read()
