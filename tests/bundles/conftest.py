@@ -1,6 +1,7 @@
 """A small data set and a small input folder for the bundles' workflows."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,10 +27,10 @@ def schemas(shared_data: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def data_set(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def balls(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six labelled volumes that a network can learn from: a bright and a dark ball."""
-    root = tmp_path / "data"
+    root = tmp_path_factory.mktemp("balls")
     split: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for number, name in enumerate(["train"] * 4 + ["val", "test"]):
         rng = np.random.default_rng(number)
@@ -46,6 +47,12 @@ def data_set(tmp_path: Path) -> Path:
         split[name].append(f"case_{number}.nii.gz")
     (root / "index.json").write_text(json.dumps({"split": split}))
     return root
+
+
+@pytest.fixture
+def data_set(balls: Path, tmp_path: Path) -> Path:
+    """The labelled volumes, for the test to change."""
+    return Path(shutil.copytree(balls, tmp_path / "data"))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ TINY: dict[str, Any] = {
     "network_def#features": [2, 4],
     "deep_supervision_weights": [1.0],
     "precision": "float32",
-    "epochs": 4,
+    "epochs": 3,
     "val_interval": 1,
 }
 
@@ -77,11 +77,11 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one_byte_for_byte(
     data_set: Path, tmp_path: Path
 ) -> None:
     train(tmp_path / "straight", data_set)
-    train(tmp_path / "cut", data_set, stop=2)
+    train(tmp_path / "cut", data_set, stop=1)
     state = torch.load(tmp_path / "cut/runs/training_state.pt", weights_only=True)
-    assert state["epoch"] == 2
+    assert state["epoch"] == 1
     resumed = train(tmp_path / "cut", data_set, resume=True)
-    assert resumed.trainer.state.epoch == 4
+    assert resumed.trainer.state.epoch == 3
     models = [tmp_path / run / "models/model.pt" for run in ("straight", "cut")]
     assert models[0].read_bytes() == models[1].read_bytes()
     states = [
@@ -111,13 +111,13 @@ def assert_same(one: Any, two: Any) -> None:
 def test_a_resumed_training_keeps_better_weights_that_are_there(
     data_set: Path, tmp_path: Path
 ) -> None:
-    train(tmp_path, data_set, stop=1)
+    train(tmp_path, data_set, stop=1, epochs=2)
     path, best = tmp_path / "runs/training_state.pt", tmp_path / "models/model.pt"
     state = torch.load(path, weights_only=True)
     state["best"] = [0.999, 1]
     torch.save(state, path)
     before = weights(best)
-    train(tmp_path, data_set, resume=True)
+    train(tmp_path, data_set, resume=True, epochs=2)
     assert same(weights(best), before)
 
 
@@ -163,7 +163,7 @@ def test_fine_tuning_takes_the_weights_that_fit_and_writes_beside_them(
     assert "no weight fits this network" in str(root_cause(error.value))
 
 
-@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("heads", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_every_head_has_its_loss_and_its_dice(data_set: Path, tmp_path: Path, heads: int) -> None:
     options = {
         "network_def#features": [2, 4, 4][: heads + 1],

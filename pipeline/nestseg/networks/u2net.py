@@ -135,6 +135,16 @@ class U2Net(SizedNetwork):
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits for the image ``x`` ``(B, in_channels, *spatial)``; see the class."""
+        logits = self.forward_heads(x)
+        if self.training:
+            return logits
+        return logits[0]
+
+    def forward_heads(self, x: Tensor) -> list[Tensor]:
+        """Logits of all seven heads, in training and in eval; they cost nothing but their memory.
+
+        The fused output needs all side outputs, so :meth:`forward` computes no less.
+        """
         if not torch.jit.is_scripting():
             self.check_size(x)
         image = x
@@ -150,7 +160,5 @@ class U2Net(SizedNetwork):
         for k, side in enumerate(self.sides.values()):
             logits.insert(0, resize_like(side(outputs[k]), image))
         fused: Tensor = self.fuse(torch.cat(logits, dim=1))
-        if self.training:
-            logits.insert(0, fused)
-            return logits
-        return fused
+        logits.insert(0, fused)
+        return logits
