@@ -102,7 +102,8 @@ def measure(way: str, folder: Path) -> dict[str, float]:
 
 def child(way: str, folder: Path) -> None:
     """Measure in this process."""
-    import pydicom.pixels  # noqa: F401  imported by whoever reads anything
+    import nestseg_prep.dicom.scan
+    import nestseg_prep.reading  # noqa: F401  like those above: no part of the work
 
     start = time.process_time()
     WAYS[way](folder)
