@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from nestseg_prep.dicom.references import ScanResult, SeriesRef
+from nestseg_prep.dicom.rules import SAFE, Rules
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import write_nifti
@@ -54,7 +55,11 @@ class PrepareReport:
 
 
 def prepare(
-    root: Path, out: Path, *, on_series: Callable[[Outcome], None] | None = None
+    root: Path,
+    out: Path,
+    *,
+    rules: Rules = SAFE,
+    on_series: Callable[[Outcome], None] | None = None,
 ) -> PrepareReport:
     """Writes each accepted series of a folder as ``<key>.nii.gz`` with a record beside.
 
@@ -65,6 +70,7 @@ def prepare(
     Args:
         root: folder with DICOM and NIfTI files, or zip or tar files of them.
         out: folder for the outputs, outside ``root``; made if it is missing.
+        rules: what is refused.
         on_series: called when a series is finished.
 
     Raises:
@@ -75,7 +81,7 @@ def prepare(
     unpacked = out / UNPACKED_NAME
     shutil.rmtree(unpacked, ignore_errors=True)
     try:
-        return _prepare(root, out, scan(root, unpack_to=unpacked), on_series)
+        return _prepare(root, out, scan(root, rules=rules, unpack_to=unpacked), on_series)
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
 

@@ -14,6 +14,7 @@ import typer
 
 from nestseg.cli import bundle as bundle_commands
 from nestseg.outputs.dicom.encoding import Encoding
+from nestseg_prep.dicom.rules import Rules
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,6 +50,16 @@ OnePerStudy = Annotated[
         help="Of each study, take only the series with the thinnest slices, most slices, newest.",
     ),
 ]
+FillMissing = Annotated[
+    bool,
+    typer.Option(
+        "--fill-missing",
+        help="Interpolate up to three missing slices in a row instead of refusing the series.",
+    ),
+]
+MinSlices = Annotated[
+    int, typer.Option("--min-slices", min=1, help="Fewest slices of a series that is taken.")
+]
 ShowPhi = Annotated[
     bool, typer.Option("--show-phi", help="Also show paths, UIDs and descriptions (patient data).")
 ]
@@ -68,7 +79,7 @@ def version(
 
 
 @app.command()
-def scan(
+def scan(  # noqa: PLR0913  one for each option
     folder: Folder,
     *,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -81,6 +92,8 @@ def scan(
     ] = None,
     select: Select = None,
     one_per_study: OnePerStudy = False,
+    fill_missing: FillMissing = False,
+    min_slices: MinSlices = 3,
 ) -> None:
     """Say what is in a folder: studies, series, geometry; accepted or refused, and why."""
     from nestseg.cli.scan import run
@@ -90,7 +103,8 @@ def scan(
         from nestseg.cli.choice import selection as chosen
 
         selection = chosen(bundle, select, one_per_study=one_per_study)
-    run(folder, as_json=json, show_phi=show_phi, selection=selection)
+    rules = Rules(fill_missing, min_slices)
+    run(folder, rules, as_json=json, show_phi=show_phi, selection=selection)
 
 
 @app.command()
@@ -107,12 +121,14 @@ def prepare(
         str | None,
         typer.Option("--bundle", "-b", help="Make the training set of this bundle's recipe."),
     ] = None,
+    fill_missing: FillMissing = False,
+    min_slices: MinSlices = 3,
 ) -> None:
     """Write every accepted series as NIfTI, or the training set that a bundle asks for."""
     if bundle is None:
         from nestseg.cli.prepare import run
 
-        run(folder, out)
+        run(folder, out, Rules(fill_missing, min_slices))
     else:
         from nestseg.cli.prepare_training import run as run_training
 
@@ -129,6 +145,8 @@ def segment(  # noqa: PLR0913  one for each option
     out: Out,
     select: Select = None,
     one_per_study: OnePerStudy = False,
+    fill_missing: FillMissing = False,
+    min_slices: MinSlices = 3,
     source: Annotated[
         str, typer.Option("--from", help="Fetch series from dicomweb://host:port/path or https://")
     ] = "",
@@ -167,6 +185,7 @@ def segment(  # noqa: PLR0913  one for each option
             pacs,
             trust=trust,
             dicom=seg_type if dicom or send_to else None,  # what is sent is DICOM
+            rules=Rules(fill_missing, min_slices),
         )
     )
 

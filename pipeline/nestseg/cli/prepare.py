@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from nestseg.cli import tables
+from nestseg_prep.dicom.rules import Rules
 from nestseg_prep.errors import InputError
 from nestseg_prep.prepare import RECORD_NAME, Outcome, prepare
 
 
-def run(folder: Path, out: Path) -> None:
-    """Write every accepted series of ``folder`` into ``out``.
+def run(folder: Path, out: Path, rules: Rules) -> None:
+    """Write every series of ``folder`` that the rules accept into ``out``.
 
     Raises:
         InputError: a folder cannot be read or written, or no series could be prepared.
@@ -20,7 +21,7 @@ def run(folder: Path, out: Path) -> None:
         def show(outcome: Outcome) -> None:
             status.update(f"Preparing … {outcome.ref.key} {outcome.state}")
 
-        report = prepare(folder, out, on_series=show)
+        report = prepare(folder, out, rules=rules, on_series=show)
     rows = tables.table("Prepared", "series", "modality", "shape voxels", "spacing mm", "outcome")
     for outcome in report.outcomes:
         _, shape, spacing = tables.geometry(outcome.ref)

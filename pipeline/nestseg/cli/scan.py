@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from nestseg.cli import tables
 from nestseg_prep.dicom.references import ScanResult, SeriesRef
+from nestseg_prep.dicom.rules import SAFE, Rules
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
 from nestseg_prep.selection import Selection
@@ -17,11 +18,19 @@ from nestseg_prep.selection import Selection
 _STUDY_DIGITS = 6
 
 
-def run(folder: Path, *, as_json: bool, show_phi: bool, selection: Selection | None = None) -> None:
+def run(
+    folder: Path,
+    rules: Rules,
+    *,
+    as_json: bool,
+    show_phi: bool,
+    selection: Selection | None = None,
+) -> None:
     """Print the series of a folder.
 
     Args:
         folder: where they lie.
+        rules: what is refused.
         as_json: print JSON instead of a table.
         show_phi: also show what may lead to a patient.
         selection: rules to explain: which series they take, and why not the others.
@@ -31,7 +40,7 @@ def run(folder: Path, *, as_json: bool, show_phi: bool, selection: Selection | N
     """
     with tempfile.TemporaryDirectory(prefix="nestseg-") as unpacked:
         pictures = bool(selection and selection.pictures)
-        found = scan_with_progress([folder], Path(unpacked), pictures=pictures)
+        found = scan_with_progress([folder], Path(unpacked), rules, pictures=pictures)
     if selection is not None:
         from nestseg.cli import choice
 
@@ -66,12 +75,15 @@ def run(folder: Path, *, as_json: bool, show_phi: bool, selection: Selection | N
         tables.console.print(f"Files that are no series: {tables.counted(found.others)}")
 
 
-def scan_with_progress(paths: list[Path], unpack_to: Path, *, pictures: bool = False) -> ScanResult:
+def scan_with_progress(
+    paths: list[Path], unpack_to: Path, rules: Rules = SAFE, *, pictures: bool = False
+) -> ScanResult:
     """Scan with a counter on the terminal.
 
     Args:
         paths: folders or files.
         unpack_to: where the files of archives stay while they are read.
+        rules: what is refused.
         pictures: take pictures as images.
 
     Raises:
@@ -82,6 +94,7 @@ def scan_with_progress(paths: list[Path], unpack_to: Path, *, pictures: bool = F
         found = scan(
             paths,
             on_file=lambda count: status.update(f"Reading headers … {count} files"),
+            rules=rules,
             unpack_to=unpack_to,
             pictures=pictures,
         )

@@ -14,6 +14,7 @@ from nestseg.bundle import locate
 from nestseg.bundle.selection import read_selection
 from nestseg.cli import bundles, tables
 from nestseg.cli.scan import check_exist, scan_with_progress
+from nestseg_prep.dicom.rules import SAFE, Rules
 from nestseg_prep.errors import InputError
 from nestseg_prep.site_key import mark_folder
 
@@ -39,6 +40,7 @@ def run(
     trust: bool = False,
     dicom: Encoding | None = None,
     selection: Selection | None = None,
+    rules: Rules = SAFE,
 ) -> int:
     """Segment every fitting series below ``paths``.
 
@@ -49,6 +51,7 @@ def run(
         trust: whether to run a bundle from elsewhere that the static audit refuses.
         dicom: how to write DICOM SEG, with SR; ``None`` for neither.
         selection: which series, instead of the bundle's own rules.
+        rules: what is refused.
 
     Returns:
         0 if every fitting case was done, else 1.
@@ -64,7 +67,7 @@ def run(
     check_exist(paths)
     _check_writable(out, paths)
     with tempfile.TemporaryDirectory(dir=out, prefix=".nestseg-unpacked-") as unpacked:
-        found = scan_with_progress(paths, Path(unpacked), pictures=selection.pictures)
+        found = scan_with_progress(paths, Path(unpacked), rules, pictures=selection.pictures)
         return _segment(paths[0], found, folder, out, selection, dicom)
 
 
@@ -115,6 +118,7 @@ def run_with_pacs(
     *,
     trust: bool,
     dicom: Encoding | None = None,
+    rules: Rules = SAFE,
 ) -> int:
     """Segment what lies below ``paths`` or is fetched, and send the results.
 
@@ -126,6 +130,7 @@ def run_with_pacs(
         pacs: where series come from and results go.
         trust: as for :func:`run`.
         dicom: likewise.
+        rules: likewise.
 
     Returns:
         0 if every fitting case was done and every result stored, else 1.
@@ -140,9 +145,14 @@ def run_with_pacs(
     address = network.check_address(pacs.send_to)
     if pacs.source:
         with network.fetched(pacs.source, out, selection.modalities) as folder:
-            code = run([folder], bundle_name, out, trust=trust, dicom=dicom, selection=selection)
+            paths = [folder]
+            code = run(
+                paths, bundle_name, out, trust=trust, dicom=dicom, selection=selection, rules=rules
+            )
     else:
-        code = run(paths, bundle_name, out, trust=trust, dicom=dicom, selection=selection)
+        code = run(
+            paths, bundle_name, out, trust=trust, dicom=dicom, selection=selection, rules=rules
+        )
     if pacs.deidentify:
         from nestseg.cli.deidentify import results
 
