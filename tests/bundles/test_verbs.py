@@ -86,7 +86,7 @@ def spatial(bundle: Path, *factors: int) -> list[int]:
     axes = form["inputs"]["image"]["spatial_shape"]
     return [
         int(safe_eval(str(size), {"n": np.int32(n), "p": np.int32(1)}, rewrite_np=True))
-        for size, n in zip(axes, itertools.cycle(factors))  # noqa: B905  of the cycle, not all
+        for size, n in zip(axes, itertools.cycle(factors))
     ]
 
 
@@ -179,6 +179,7 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 @two_fast
+@pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning")
 def test_monais_load_gives_the_network_with_its_weights(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
