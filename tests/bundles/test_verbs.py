@@ -179,6 +179,7 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 @two_fast
+@pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning")
 def test_monais_load_gives_the_network_with_its_weights(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

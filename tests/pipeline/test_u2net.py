@@ -74,6 +74,14 @@ def test_all_seven_outputs_have_the_size_of_any_input(shape: tuple[int, ...]) ->
     assert network.eval()(torch.randn(1, 1, *shape)).shape == (1, 2, *shape)
 
 
+def test_every_head_is_there_in_eval_too_the_fused_one_first() -> None:
+    network = tiny_u2net(2, 1, 2).eval()
+    x = torch.randn(1, 1, 33, 47)
+    heads = network.forward_heads(x)
+    assert len(heads) == 7
+    assert torch.equal(heads[0], network(x))
+
+
 def test_the_first_output_fuses_the_others_from_fine_to_coarse() -> None:
     torch.manual_seed(0)
     network = tiny_u2net(2, 1, 2)
