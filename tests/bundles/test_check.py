@@ -162,7 +162,7 @@ MISTAKES: dict[str, tuple[str, str, Change, str]] = {
             c.update(s=c["validate"]["handlers"][1]),
             c["validate"]["handlers"].append("@s"),
         ),
-        "train.json: validate#handlers#2: is no mapping",
+        "train.json: validate#handlers#4: is no mapping",
     ),
     "a version without a word in the changelog": (
         "metadata",

@@ -263,4 +263,4 @@ def test_a_set_for_another_bundle_is_refused(
     with pytest.raises(RuntimeError) as refused:  # MONAI's, around ours
         training_set(locate.find("nuclei_unet"), pictures, tmp_path / "out")
     assert isinstance(refused.value.__cause__, InputError)
-    assert "prepared by other settings (transforms#3)" in str(refused.value.__cause__)
+    assert "prepared by other settings (transforms#4)" in str(refused.value.__cause__)
