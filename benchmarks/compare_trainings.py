@@ -5,6 +5,8 @@ cases, and writes ``benchmarks/results/trainings.json``, which ``results_tables.
 ``docs/results.md``. Takes an hour and a half on one core.
 
     python benchmarks/compare_trainings.py --nuclei DIR --em DIR --runs DIR
+
+Without ``--nuclei`` or ``--em``, what the file holds of those stays.
 """
 
 from __future__ import annotations
@@ -94,15 +96,16 @@ def skip_rows(data: Path, runs: Path) -> list[dict[str, Any]]:
 def main() -> None:
     """Train, score, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--nuclei", type=Path, required=True, help="folder nuclei_dsb2018")
-    parser.add_argument("--em", type=Path, required=True, help="folder em_isbi2012")
+    parser.add_argument("--nuclei", type=Path, help="folder nuclei_dsb2018")
+    parser.add_argument("--em", type=Path, help="folder em_isbi2012")
     parser.add_argument("--runs", type=Path, required=True, help="folder of the trainings")
     given = parser.parse_args()
-    found = {
-        "nuclei": nuclei_rows(given.nuclei, given.runs),
-        "skips": skip_rows(given.em, given.runs),
-    }
     target = ROOT / "benchmarks" / "results" / "trainings.json"
+    found = json.loads(target.read_text()) if target.exists() else {}
+    if given.nuclei:
+        found["nuclei"] = nuclei_rows(given.nuclei, given.runs)
+    if given.em:
+        found["skips"] = skip_rows(given.em, given.runs)
     target.write_text(json.dumps(found, indent=1) + "\n")
 
 
