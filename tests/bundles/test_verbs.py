@@ -27,7 +27,7 @@ from nestseg_prep.volume import Volume
 BUNDLES = recipe.recipes(locate.home())
 SHORT = {"epochs": 1, "val_interval": 1, "batch_size": 1}
 
-FAST = ("em_window", "hippocampus_unet3d")
+FAST = ("em_unet", "hippocampus_unet3d")
 """One for sections, one for volumes; valid networks, whose outputs are smaller."""
 
 each_bundle = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
@@ -152,7 +152,7 @@ def test_the_onnx_export_computes_other_sizes_too(bundle: Path, tmp_path: Path) 
         meta_file=bundle / "configs/metadata.json",
         config_file=bundle / "configs/inference.json",
         input_shape=[2, 1, *shape],
-        # torch.export, the default, cannot follow the crops of a grid of unknown size
+        # the default, torch.export, takes minutes over the crops of a grid of unknown size
         use_trace=True,
         converter_kwargs=names | dynamic | {"dynamo": False},
     )
