@@ -31,7 +31,7 @@ from nestseg.networks.weights import read_state_dict
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 3
-TIMED = 6
+TIMED = 3
 THRESHOLDS = np.arange(0.1, 0.95, 0.1)
 
 Row = dict[str, Any]
@@ -91,7 +91,7 @@ def levels(model: Model) -> list[Model]:
     network: Any = model.network
     return [
         Model(f"L{k}", network.pruned(k).eval(), model.inferer, model.images, model.truths)
-        for k in range(1, network.depth + 1)
+        for k in network.levels
     ]
 
 
