@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import highdicom as hd
 import numpy as np
 import pytest
-from pydicom import Dataset, dcmread
-from pydicom.sr.codedict import codes
+from pydicom import dcmread
 from scipy import ndimage
 
+from nestseg.outputs.dicom.read import read_seg
+from nestseg.outputs.dicom.source import read_source
 from nestseg.pacs.addresses import Node, Web
 from nestseg.pacs.retrieve import Query, fetch, find
 from nestseg.pacs.send import dicom_files, send
@@ -127,40 +127,6 @@ def crop() -> phantom.Series:
     return series
 
 
-def segmentation_of(source: Path, mask_path: Path) -> Dataset:
-    """The mask of a run as DICOM SEG on its source images."""
-    (ref,) = scan(source).series
-    mask = read_nifti(mask_path).array
-    images = [dcmread(one.path) for one in ref.slices]
-    # From (i, j, k) of the volume to (slice, row, column) of the stored images.
-    frames = np.ascontiguousarray((mask > 0)[:, ::-1].transpose(2, 1, 0)).astype(np.uint8)
-    description = hd.seg.SegmentDescription(
-        segment_number=1,
-        segment_label="hippocampus",
-        segmented_property_category=codes.SCT.AnatomicalStructure,
-        segmented_property_type=codes.SCT.Hippocampus,
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=hd.AlgorithmIdentificationSequence(
-            name="nestseg", version="test", family=codes.DCM.ArtificialIntelligence
-        ),
-    )
-    return hd.seg.Segmentation(
-        images,
-        frames,
-        hd.seg.SegmentationTypeValues.BINARY,
-        [description],
-        series_instance_uid=hd.UID(),
-        series_number=900,
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        manufacturer="nestseg",
-        manufacturer_model_name="test",
-        software_versions="test",
-        device_serial_number="1",
-        omit_empty_frames=False,
-    )
-
-
 def nestseg(*arguments: object, code: int = 0) -> str:
     """Runs the command as a person would."""
     done = subprocess.run(
@@ -189,23 +155,23 @@ def test_a_study_goes_in_is_segmented_and_the_result_comes_back_equal(
     assert study not in said
     assert not list(out.glob(".fetched*"))
 
-    nestseg("segment", source, "-b", BUNDLE, "-o", tmp_path / "local")
-    local = read_nifti(tmp_path / "local" / mask_path.name)
+    address = orthanc.web.url.replace("http://", "dicomweb://")
+    nestseg("segment", source, "-b", BUNDLE, "-o", tmp_path / "sent", "--send-to", address)
+    local = read_nifti(tmp_path / "sent" / mask_path.name)
     np.testing.assert_array_equal(read_nifti(mask_path).array, local.array)
 
-    written = segmentation_of(source, mask_path)
-    written.save_as(out / "result_seg.dcm")
-    nestseg("send", out, "--to", orthanc.web.url.replace("http://", "dicomweb://"))
-
+    (ref,) = scan(source).series
+    (seg_path,) = (tmp_path / "sent").glob("*_seg.dcm")
     (found,) = find(orthanc.web, Query(study=study, match={"Modality": "SEG"}))
-    assert found.series == written.SeriesInstanceUID
+    assert found.series == dcmread(seg_path).SeriesInstanceUID
     (tmp_path / "back").mkdir()
     fetch(orthanc.web, [found], tmp_path / "back")
     (path,) = dicom_files([tmp_path / "back"])
-    back = dcmread(path)
-    assert back.StudyInstanceUID == study
-    assert back.PixelData == written.PixelData
-    np.testing.assert_array_equal(back.pixel_array, written.pixel_array)
+    assert dcmread(path).StudyInstanceUID == study
+    assert dcmread(path).PixelData == dcmread(seg_path).PixelData
+    labels = read_seg(path).labels_on(read_source(ref))
+    np.testing.assert_array_equal(labels, ref.source.take(local.array))
+    assert len(find(orthanc.web, Query(study=study, match={"Modality": "SR"}))) == 1
     assert len(orthanc.studies) == 1
 
 
