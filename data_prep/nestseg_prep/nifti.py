@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -18,6 +17,7 @@ import numpy.typing as npt
 
 from nestseg_prep import affine as affines
 from nestseg_prep import nifti_header
+from nestseg_prep.disk import sync_folder
 from nestseg_prep.errors import InputError
 from nestseg_prep.volume import Volume
 
@@ -77,7 +77,7 @@ def write_nifti(volume: Volume, path: Path) -> None:
         raise InputError(str(error).replace(temporary.name, path.name)) from error
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _true_values(image: nifti_header.Image) -> Array:
@@ -146,13 +146,3 @@ def _verify(array: Array, affine: affines.Affine, path: Path) -> None:
     if affines.corner_distance(written.affine, affine, written.shape) > _SAME_PLACE_MM:
         msg = f"{path.name}: the affine does not survive being written as float32"
         raise InputError(msg)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the rename itself survive a power cut; not every file system offers it."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

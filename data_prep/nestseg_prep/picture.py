@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
+from nestseg_prep.disk import sync_folder
 from nestseg_prep.errors import InputError
 from nestseg_prep.volume import Volume
 
@@ -90,6 +91,7 @@ def write_picture(mask: Volume, path: Path) -> None:
         if not np.array_equal(read_picture(half).array, array):
             raise OSError(f"{path.name}: read back otherwise than written")
         half.replace(path)
+        sync_folder(path.parent)
     finally:
         half.unlink(missing_ok=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from nestseg.outputs.dicom.seg import label_seg
 from nestseg.outputs.dicom.source import quiet, read_source
 from nestseg.outputs.dicom.sr import volume_report, volumes_of
 from nestseg_prep.dicom.references import SeriesRef
+from nestseg_prep.disk import sync_folder
 from nestseg_prep.errors import InputError
 from nestseg_prep.volume import Volume
 
@@ -88,7 +88,7 @@ def write_results(
     finally:
         for temporary in partial:
             temporary.unlink(missing_ok=True)
-    _sync_folder(stem.parent)
+    sync_folder(stem.parent)
     return files
 
 
@@ -103,13 +103,3 @@ def _check(same: bool, path: Path) -> None:
     if not same:
         msg = f"{path.name}: what was written reads back differently; check the disk"
         raise InputError(msg)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the renames themselves survive a power cut; not every file system offers it."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
