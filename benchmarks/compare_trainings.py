@@ -39,7 +39,7 @@ SKIPS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def train(bundle: str, data: Path, out: Path, overrides: dict[str, Any]) -> None:
     """Train into ``out`` unless that was done before."""
-    if (out / "model.pt").exists():
+    if (out / "done").exists():
         return
     out.mkdir(parents=True, exist_ok=True)
     folder = ROOT / "bundles" / bundle
@@ -56,6 +56,7 @@ def train(bundle: str, data: Path, out: Path, overrides: dict[str, Any]) -> None
         words += [f"--{name}", str(value)]
     with (out / "train.log").open("w") as log:
         subprocess.run(words, check=True, stdout=log, stderr=subprocess.STDOUT)
+    (out / "done").touch()
 
 
 def nuclei_rows(data: Path, runs: Path) -> list[dict[str, Any]]:
@@ -64,9 +65,12 @@ def nuclei_rows(data: Path, runs: Path) -> list[dict[str, Any]]:
     for name, (bundle, overrides) in NUCLEI.items():
         scores = []
         for seed in SEEDS:
-            out = runs / f"{name.replace(' ', '_').replace(',', '')}_{seed}"
-            train(bundle, data, out, {**overrides, "seed": seed})
-            scores.append(overlap(load(bundle, data, weights=out / "model.pt", **overrides)))
+            weights = ROOT / "bundles" / bundle / "models" / "model.pt"  # of seed 0
+            if seed or overrides:
+                out = runs / f"{name.replace(' ', '_').replace(',', '')}_{seed}"
+                train(bundle, data, out, {**overrides, "seed": seed})
+                weights = out / "model.pt"
+            scores.append(overlap(load(bundle, data, weights=weights, **overrides)))
         dice, iou = ([score[key] for score in scores] for key in ("dice", "iou"))
         rows.append(
             {

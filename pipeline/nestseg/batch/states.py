@@ -1,0 +1,87 @@
+"""The words of a batch: what became of a case, which files it made, what to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a case stands.
+
+    ``FOUND → RUNNING → DONE | FAILED | QUARANTINED``; ``REFUSED`` and ``UNFIT`` never run.
+    """
+
+    FOUND = "found"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"  # for now; the next run tries again
+    QUARANTINED = "quarantined"  # as often as allowed; only --retry tries again
+    REFUSED = "refused"  # the series cannot be trusted
+    UNFIT = "does-not-fit"  # the bundle is not made for it
+
+
+class Cause(StrEnum):
+    """Why an attempt came to nothing."""
+
+    INPUT = "input"  # the file's own fault; another attempt would end alike
+    CHANGED = "changed"  # the input changed while it was read
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    KILLED = "killed"  # the worker died
+    STORAGE = "storage"  # no space, no permission, a disk that fails
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that a case made.
+
+    Attributes:
+        role: ``"mask"``, ``"preview"``, ``"seg"``, ``"sr"``, ``"probabilities"``,
+            ``"uncertainty"``, ``"image"``.
+        path: relative to the output folder, with ``/``.
+        sha256: of its bytes.
+        size: bytes.
+    """
+
+    role: str
+    path: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Something about a mask that a person should look at.
+
+    Attributes:
+        code: short and stable, ``"touches-border"``.
+        sentence: what it is, in plain words, free of patient data.
+        label: which structure, ``""`` for the whole mask.
+    """
+
+    code: str
+    sentence: str
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a segmented case besides its files.
+
+    Attributes:
+        volumes_ml: size of each label.
+        uncertainty: disagreement of the heads, 0 (none) to 1; ``None`` where the network has one.
+        flags: what a person should look at.
+        seconds: wall time of each stage: ``"read"``, ``"infer"``, ``"write"``.
+        peak_memory_mb: of the worker's process.
+        notes: what was done differently than asked, in sentences (a smaller tile, say).
+    """
+
+    volumes_ml: dict[str, float] = field(default_factory=dict)
+    uncertainty: float | None = None
+    flags: tuple[Flag, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_memory_mb: float = 0.0
+    notes: tuple[str, ...] = ()
