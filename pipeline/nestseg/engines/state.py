@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from monai.engines import Evaluator
 from monai.handlers import CheckpointSaver
 from monai.transforms import Randomizable
 
+from nestseg_prep.disk import sync_folder
 from nestseg_prep.errors import InputError
 
 
@@ -85,8 +87,12 @@ class TrainingState:
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         whole = self.path.with_name(f".{self.path.name}.part")
-        torch.save(state, whole)
+        with whole.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
         whole.replace(self.path)
+        sync_folder(self.path.parent)
 
     def _restore(self, engine: Engine) -> None:
         try:
