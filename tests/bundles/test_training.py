@@ -48,8 +48,9 @@ def train(root: Path, data: Path, stop: int | None = None, **options: Any) -> Co
         **(TINY | options),
     )
     workflow.initialize()
+    trainer = workflow.trainer  # built first in every run: who is built first draws first
     if stop:
-        workflow.trainer.add_event_handler(Events.EPOCH_COMPLETED(once=stop), cut)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED(once=stop), cut)
     workflow.run()
     workflow.finalize()
     return workflow
