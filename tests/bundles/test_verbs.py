@@ -19,6 +19,7 @@ from monai.bundle import load as load_bundle
 from monai.utils.safeeval import safe_eval
 
 from nestseg.bundle import locate, recipe
+from nestseg.bundle.selection import read_selection
 from nestseg_prep import phantom
 from nestseg_prep.nifti import read_nifti, write_nifti
 from nestseg_prep.phantom import Phantom
@@ -190,19 +191,19 @@ def test_monais_load_gives_the_network_with_its_weights(
 
 
 @slow
-@pytest.mark.parametrize(("name", "modality"), [("em_window", "GM"), ("hippocampus_unet3d", "MR")])
-def test_inference_takes_nifti_folders_and_dicom_trees(
-    name: str, modality: str, tmp_path: Path
-) -> None:
-    depth = 3 if modality == "GM" else 36
+@each_bundle
+def test_inference_takes_nifti_folders_and_dicom_trees(bundle: Path, tmp_path: Path) -> None:
+    selection = read_selection(bundle)
+    modality = (selection.modalities or ("OT",))[-1]
+    size = 3.0 if modality == "CT" else 1.0  # a trunk, or what is smaller
     source = Phantom(
-        modality="MR",
+        modality="CT" if modality == "CT" else "MR",
         columns=40,
         rows=36,
-        slices=depth,
-        between_columns=1.0,
-        between_rows=1.1,
-        between_slices=1.2,
+        slices=3 if selection.pictures else 36,
+        between_columns=1.0 * size,
+        between_rows=1.1 * size,
+        between_slices=1.2 * size,
     )
     changed = phantom.every(phantom.setting(Modality=modality))(source.datasets())
     (tmp_path / "dicom").mkdir()
@@ -214,8 +215,8 @@ def test_inference_takes_nifti_folders_and_dicom_trees(
         call(
             tmp_path,
             *("-m", "monai.bundle", "run"),
-            config_file=locate.find(name) / "configs/inference.json",
-            bundle_root=locate.find(name),
+            config_file=bundle / "configs/inference.json",
+            bundle_root=bundle,
             dataset_dir=tmp_path / kind,
             output_dir=tmp_path / f"{kind}_masks",
         )
@@ -223,4 +224,6 @@ def test_inference_takes_nifti_folders_and_dicom_trees(
         masks[kind] = read_nifti(path)
         np.testing.assert_allclose(masks[kind].affine, source.truth.affine, atol=1e-3)
         assert masks[kind].array.shape == source.truth.array.shape
-    np.testing.assert_array_equal(masks["dicom"].array, masks["nifti"].array)
+    # A NIfTI file holds its affine in single precision: resampled to the bundle's spacing, a few
+    # voxels on the brink fall on the other side.
+    assert np.mean(masks["dicom"].array == masks["nifti"].array) > 0.999
