@@ -39,7 +39,6 @@ def main(socket: str, parent: str) -> None:
     settings, limits = connection.recv()
     try:
         bundle = load(settings)
-        connection.send(describe_bundle(bundle))
         _limit_memory(limits)
     except InputError as error:
         connection.send(Refused(describe(error)))
@@ -47,6 +46,7 @@ def main(socket: str, parent: str) -> None:
     except Exception as error:  # noqa: BLE001  the parent tells the person, by kind alone
         connection.send(Refused(f"{settings.bundle.name}: {type(error).__name__} while loading"))
         return
+    connection.send(describe_bundle(bundle))
     worker = _Worker(connection, bundle, settings)
     # With a limit of memory one case after the other: two at once would share what each may have,
     # and nobody could say which of them was too large.
