@@ -92,6 +92,7 @@ def test_a_program_in_the_place_of_weights_is_refused_and_not_run(
     assert canary.exists()  # the program works
 
 
+@pytest.mark.slow
 def test_a_pool_refuses_before_any_case(bundle: Path, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     torch.save({"weight": Program(canary)}, weights(bundle))

@@ -25,7 +25,7 @@ from .hazards import ABORT, BOMB, HANG, KILL, SLEEP
 MakeImage = Callable[..., SeriesRef]
 MakeJob = Callable[..., Job]
 
-TIMED = Limits(timeout_s=6)
+TIMED = Limits(timeout_s=10)
 TIGHT = Limits(memory_mb=1200)
 
 
@@ -49,6 +49,7 @@ def test_overlapped_cases_come_out_as_those_run_one_by_one(
         assert overlapped[name].worker != outcome.worker
 
 
+@pytest.mark.slow
 def test_a_poison_case_is_blamed_and_no_other(
     shared_pools: MakePool, image: MakeImage, job: MakeJob
 ) -> None:
@@ -62,6 +63,7 @@ def test_a_poison_case_is_blamed_and_no_other(
     assert "SIGABRT" in outcomes["dddd"].reason
 
 
+@pytest.mark.slow
 def test_a_hung_case_takes_its_process_group_with_it(
     shared_pools: MakePool, image: MakeImage, job: MakeJob
 ) -> None:
@@ -91,14 +93,16 @@ def test_a_file_that_never_ends_times_out(
     assert causes == {"a": None, "bb": Cause.TIMEOUT, "ccc": None}
 
 
+@pytest.mark.slow
 def test_time_spent_waiting_for_another_case_does_not_count(
     shared_pools: MakePool, image: MakeImage, job: MakeJob
 ) -> None:
-    refs = [image("x" * n, SLEEP) for n in range(1, 6)]  # 7.5 s one after the other
+    refs = [image("x" * n, SLEEP) for n in range(1, 9)]  # 12 s one after the other
     outcomes = finish(shared_pools(TIMED), [job(ref) for ref in refs])
     assert {outcome.cause for outcome in outcomes.values()} == {None}
 
 
+@pytest.mark.slow
 def test_a_case_beyond_the_memory_fails_and_its_worker_lives_on_in_another(
     shared_pools: MakePool, image: MakeImage, job: MakeJob
 ) -> None:
@@ -112,6 +116,7 @@ def test_a_case_beyond_the_memory_fails_and_its_worker_lives_on_in_another(
     assert (again.cause, again.attempt) == (Cause.MEMORY, 2)
 
 
+@pytest.mark.slow
 def test_a_cancelled_case_has_no_outcome(
     shared_pools: MakePool, image: MakeImage, job: MakeJob
 ) -> None:
@@ -140,6 +145,7 @@ def test_workers_leave_nothing_for_others_and_no_dump(
     assert os.getpgid(pid(outcome.worker)) == pid(outcome.worker)
 
 
+@pytest.mark.slow
 def test_workers_die_with_their_parent(tiny_bundle: Path, tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
@@ -166,6 +172,7 @@ def test_workers_die_with_their_parent(tiny_bundle: Path, tmp_path: Path) -> Non
     assert not alive(worker)
 
 
+@pytest.mark.slow
 def test_a_limit_below_the_model_itself_is_refused(tiny_bundle: Path) -> None:
     pool = LocalPool(Settings(tiny_bundle), Limits(memory_mb=200), 1)
     try:

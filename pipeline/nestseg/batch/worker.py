@@ -39,7 +39,7 @@ def main(socket: str, parent: str) -> None:
     settings, limits = connection.recv()
     try:
         bundle = load(settings)
-        _limit_memory(limits)
+        limit_memory(limits)
     except InputError as error:
         connection.send(Refused(describe(error)))
         return
@@ -133,11 +133,16 @@ class _Worker:
             self._connection.send(message)
 
 
-def _confine(parent: int) -> None:
-    """Leave nothing for other users, no dump of a patient's image, and no orphan."""
+def leave_nothing() -> None:
+    """Make files for this user alone, and no dump of a patient's image when the process dies."""
     os.umask(0o077)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _confine(parent: int) -> None:
+    """Set what a process decides about itself before it loads anything; become no orphan."""
+    leave_nothing()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -149,7 +154,7 @@ def _confine(parent: int) -> None:
             sys.exit()
 
 
-def _limit_memory(limits: Limits) -> None:
+def limit_memory(limits: Limits) -> None:
     """Let allocations beyond the limit fail, so that only the case fails which makes them.
 
     ``RLIMIT_DATA`` and not ``RLIMIT_AS``: the address space of torch says nothing of the memory it
