@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import resource
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nestseg_prep import process_memory
 from nestseg_prep.nifti import read_nifti, write_nifti
 from nestseg_prep.volume import Volume
 
@@ -58,14 +58,6 @@ def phantom(shape: tuple[int, int, int], spacing: tuple[float, float, float]) ->
     return Volume(array, np.diag([-spacing[0], -spacing[1], spacing[2], 1.0]))
 
 
-def peak_bytes() -> int:
-    """The largest resident memory of this process so far."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    if found is None:
-        raise SystemExit("this system does not tell a process its peak memory")
-    return int(found[1]) * 1024
-
-
 def segment(path: Path, features: tuple[int, ...], limit: int) -> None:
     """What a worker does with a case, in this process; prints the peak after each stage."""
     start = time.perf_counter()
@@ -74,7 +66,7 @@ def segment(path: Path, features: tuple[int, ...], limit: int) -> None:
     def tell(stage: str, **more: object) -> None:
         nonlocal start
         seconds = time.perf_counter() - start
-        print(json.dumps({"stage": stage, "s": seconds, "peak": peak_bytes(), **more}), flush=True)
+        print(json.dumps({"stage": stage, "s": seconds, "peak": process_memory.peak(), **more}), flush=True)
         start = time.perf_counter()
 
     import torch
