@@ -16,6 +16,7 @@ from nestseg.bundle.built import BundleConfig
 from nestseg.bundle.options import Level, SegmentOptions
 from nestseg.bundle.selection import read_selection
 from nestseg.networks.levels import at_level, levels
+from nestseg.outputs.plausibility import Expected, expectations
 from nestseg.outputs.segmentation import Segmentation
 from nestseg_prep.errors import InputError
 from nestseg_prep.selection import Selection
@@ -34,6 +35,7 @@ class LoadedBundle:
         segment_codes: what labels mean in codes, where the metadata say so
             (``nestseg.outputs.dicom.terminology``).
         selection: which series it takes.
+        expected: label value → what its structure looks like, where the metadata say so.
         device: where it computes.
         members: the further bundles of an ensemble.
     """
@@ -49,6 +51,7 @@ class LoadedBundle:
     _network: torch.nn.Module
     _inferer: Any
     _postprocessing: Compose
+    expected: dict[int, Expected] = field(default_factory=dict)
     members: tuple[LoadedBundle, ...] = ()
     _parts: dict[int, torch.nn.Module] = field(default_factory=dict)
 
@@ -131,6 +134,7 @@ def _load(bundle: Path) -> LoadedBundle:
         _network=parts["network"].eval(),
         _inferer=parts["inferer"],
         _postprocessing=Compose(steps),
+        expected=expectations(config.metadata),
     )
 
 
