@@ -17,6 +17,7 @@ from highdicom.sr import srread
 from pydicom.sequence import Sequence
 
 from nestseg.bundle import locate
+from nestseg.cli.segment import Manner
 from nestseg.cli.segment import run as segment
 from nestseg.outputs.dicom import results
 from nestseg.outputs.dicom.encoding import Encoding
@@ -35,6 +36,7 @@ from .conftest import MR_CROP
 from .dicom_help import ALGORITHM, NAMES, dicom_errors, random_labels
 
 BUNDLE = "hippocampus_unetpp"
+HERE = Manner(workers=0)  # no process to wait for
 VOLUMES = {"anterior hippocampus": 2.125, "posterior hippocampus": 1.5, "left kidney": 0.0}
 
 
@@ -148,7 +150,7 @@ def test_the_command_writes_dicom_for_dicom_and_says_so_for_nifti(mr_series, tmp
     image.set_sform(np.eye(4), code=1)
     nib.save(image, mr_series / "crop.nii.gz")
     out = tmp_path / "out"
-    assert segment([mr_series], BUNDLE, out, dicom=Encoding.LABELMAP) == 0
+    assert segment([mr_series], BUNDLE, out, dicom=Encoding.LABELMAP, manner=HERE) == 0
     assert "1 NIfTI files have no DICOM source" in capfd.readouterr().out
     record = json.loads((out / "run.json").read_text())
     (plain,) = [case for case in record["cases"] if case["kind"] == "nifti"]
@@ -241,7 +243,7 @@ def test_a_bundle_of_its_own_may_say_what_its_labels_are_in_codes(mr_series, tmp
     metadata["segment_codes"] = {"anterior hippocampus": {"category": code, "type": code}}
     path.write_text(json.dumps(metadata))
     out = tmp_path / "out"
-    assert segment([mr_series], str(bundle), out, dicom=Encoding.BINARY) == 0
+    assert segment([mr_series], str(bundle), out, dicom=Encoding.BINARY, manner=HERE) == 0
     (seg,) = out.glob("*_seg.dcm")
     assert [segment.type.meaning for segment in read_seg(seg).segments] == [
         "Amygdala",
