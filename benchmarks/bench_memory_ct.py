@@ -66,7 +66,10 @@ def segment(path: Path, features: tuple[int, ...], limit: int) -> None:
     def tell(stage: str, **more: object) -> None:
         nonlocal start
         seconds = time.perf_counter() - start
-        print(json.dumps({"stage": stage, "s": seconds, "peak": process_memory.peak(), **more}), flush=True)
+        print(
+            json.dumps({"stage": stage, "s": seconds, "peak": process_memory.peak(), **more}),
+            flush=True,
+        )
         start = time.perf_counter()
 
     import torch
