@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from nestseg.batch.engines import Engine
 from nestseg.cli import bundle as bundle_commands
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg_prep.dicom.rules import Rules
@@ -168,8 +169,19 @@ def segment(  # noqa: PLR0913  one for each option
     send_to: SendTo = "",
     trust: Trust = False,
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes that segment; 0 for none but this one.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that segment, 1 by default; 0 for none but this one. With Ray the most "
+            "actors, by default as many as the cluster holds.",
+        ),
+    ] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="What runs the cases: processes here, or Ray's on many machines.")
+    ] = Engine.LOCAL,
+    ray_address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster; without it one is started here.")
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, or cuda:0,2 for one worker on each of these.")
     ] = None,
@@ -210,6 +222,8 @@ def segment(  # noqa: PLR0913  one for each option
         shard=amounts.shard(shard),
         log_json=log_json,
         show_phi=show_phi,
+        engine=engine,
+        ray_address=ray_address,
     )
     selection = chosen(bundle, select, one_per_study=one_per_study)
     wanted = Source(source, study, series, match or ()) if source else None
