@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -17,7 +18,7 @@ from highdicom.sr import srread
 from pydicom.sequence import Sequence
 
 from nestseg.bundle import locate
-from nestseg.cli.segment import Manner
+from nestseg.cli.manner import Manner
 from nestseg.cli.segment import run as segment
 from nestseg.outputs.dicom import results
 from nestseg.outputs.dicom.encoding import Encoding
@@ -92,6 +93,26 @@ def test_the_report_names_its_segments_images_and_algorithm(tmp_path):
     assert ALGORITHM.weights_sha256 in str(report)
     assert report.VerificationFlag == "UNVERIFIED"
     assert str(report.PatientName) == "Phantom^Nest"
+
+
+def test_the_same_result_is_the_same_object_and_another_is_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1770000000")
+    ref, mask = one_case(tmp_path / "in", Phantom(modality="MR").datasets())
+    for encoding in Encoding:
+        first, again = (
+            write_results(mask, ref, VOLUMES, NAMES, ALGORITHM, tmp_path / name, encoding)
+            for name in (f"{encoding}1", f"{encoding}2")
+        )
+        assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+        assert pydicom.dcmread(first.seg).ContentDate == "20260202"
+    changed = mask.array.copy()
+    changed[0, 0, 0] = 1 - min(changed[0, 0, 0], 1)
+    other = replace(mask, array=changed)
+    third = write_results(other, ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "other", encoding)
+    for path, other_path in zip(first, third, strict=True):
+        one, two = pydicom.dcmread(path), pydicom.dcmread(other_path)
+        assert one.SOPInstanceUID != two.SOPInstanceUID
+        assert one.SeriesInstanceUID != two.SeriesInstanceUID
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from nestseg.batch import publish, record, schema
 from nestseg.batch.cases import Names
 from nestseg.batch.discovery import Discovery, Inputs
 from nestseg.batch.events import Event, Kind, Listener
+from nestseg.batch.header_cache import HeaderCache, cache_beside
 from nestseg.batch.intake import Intake
 from nestseg.batch.jobs import Loaded
 from nestseg.batch.journal import Journal, now
@@ -24,7 +25,6 @@ from nestseg.batch.runner import Loop, Wishes
 from nestseg.batch.settlement import Settlement
 from nestseg.batch.stops import StorageError
 from nestseg.batch.view import RunView
-from nestseg_prep.dicom.headers import read_header
 from nestseg_prep.errors import InputError
 
 Shard = tuple[int, int] | None
@@ -114,7 +114,8 @@ def run(
         )
         unpacked = staging / "unpacked"
         unpacked.mkdir()
-        discovery = Discovery(order.inputs, unpacked, read_header)
+        cache = HeaderCache(cache_beside(path), but=unpacked)
+        discovery = Discovery(order.inputs, unpacked, cache.read)
         try:
             finished = Loop(
                 journal,
@@ -129,6 +130,7 @@ def run(
             ).run()
         finally:
             discovery.close()
+            cache.close()
         if finished:
             journal.note(finished=now())
         view = read_view(order.out, only=path)
