@@ -20,8 +20,8 @@ from nestseg.batch import digests, session
 from nestseg.batch.discovery import Inputs
 from nestseg.batch.events import Event
 from nestseg.batch.failures import judge
+from nestseg.batch.holders import Timing
 from nestseg.batch.jobs import Job, Loaded, Outcome
-from nestseg.batch.lease import Timing
 from nestseg.batch.states import Cause, Facts, Output, State
 from nestseg.batch.stops import ExitCode, StopError
 from nestseg.cli import signals
