@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
+from nestseg.batch.stops import ExitCode, StopError
 from nestseg.bundle import locate
+from nestseg.bundle.options import SegmentOptions
 from nestseg.bundle.selection import read_selection
-from nestseg.cli import bundles, tables
-from nestseg.cli.scan import check_exist, scan_with_progress
+from nestseg.cli import bundles, checks, signals, tables
+from nestseg.cli.manner import Manner, pool_maker
+from nestseg.cli.scan import check_exist
 from nestseg_prep.dicom.rules import SAFE, Rules
 from nestseg_prep.errors import InputError
-from nestseg_prep.site_key import mark_folder
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from nestseg.batch.cases import Skipped
-    from nestseg.batch.runner import Result
+    from nestseg.batch.discovery import Inputs
+    from nestseg.batch.jobs import Settings
+    from nestseg.batch.session import Ending, Order
     from nestseg.cli.network import Pacs
     from nestseg.outputs.dicom.encoding import Encoding
-    from nestseg_prep.dicom.references import OtherFile, ScanResult
     from nestseg_prep.selection import Selection
 
-ALL_DONE = 0
-SOME_FAILED = 1
 
-
-def run(
+def run(  # noqa: PLR0913  what the command line says
     paths: list[Path],
     bundle_name: str,
     out: Path,
@@ -41,8 +34,10 @@ def run(
     dicom: Encoding | None = None,
     selection: Selection | None = None,
     rules: Rules = SAFE,
+    options: SegmentOptions | None = None,
+    manner: Manner | None = None,
 ) -> int:
-    """Segment every fitting series below ``paths``.
+    """Segment every fitting series below ``paths`` that is not yet done.
 
     Args:
         paths: folders or files.
@@ -52,61 +47,69 @@ def run(
         dicom: how to write DICOM SEG, with SR; ``None`` for neither.
         selection: which series, instead of the bundle's own rules.
         rules: what is refused.
+        options: what is computed besides the mask, and how.
+        manner: how the run goes about it.
 
     Returns:
-        0 if every fitting case was done, else 1.
+        See :class:`nestseg.batch.stops.ExitCode`.
 
     Raises:
         InputError: nothing could be started: no such input, bundle or weights, the audit refuses
             the bundle, nothing fits, or ``out`` cannot be written.
     """
+    from nestseg.batch import session
+    from nestseg.batch.discovery import Inputs
+    from nestseg.cli import progress
+
+    manner = manner or Manner()
+    manner.check()
     folder = bundles.find(bundle_name)
-    if not locate.is_ours(folder) and not trust:
-        _refuse_unlisted(folder)
+    options = options or SegmentOptions()
+    for one in (folder, *options.ensemble):
+        if not locate.is_ours(one) and not trust:
+            checks.refuse_unlisted(one)
     selection = selection or read_selection(folder)
     check_exist(paths)
-    _check_writable(out, paths)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".nestseg-unpacked-") as unpacked:
-        found = scan_with_progress(paths, Path(unpacked), rules, pictures=selection.pictures)
-        return _segment(paths[0], found, folder, out, selection, dicom)
-
-
-def _segment(
-    first: Path,
-    found: ScanResult,
-    folder: Path,
-    out: Path,
-    selection: Selection,
-    dicom: Encoding | None,
-) -> int:
-    """Segment what a scan of ``first`` and other paths found, with the bundle in ``folder``."""
-    with tables.stderr.status("Loading the model …"):
-        from nestseg.batch import cases as batch_cases
-        from nestseg.batch import record, runner
-        from nestseg.bundle import loaded
-
-        cases, skipped = batch_cases.choose(found.series, selection)
-        if not cases:
-            raise InputError(_nothing_fits(first, skipped, found.others))
-        bundle = loaded.load(folder)
-    with tables.progress() as bar:
-        task = bar.add_task("Segmenting", total=len(cases))
-        results = runner.run(cases, bundle, out, dicom=dicom, on_result=lambda _: bar.advance(task))
-    path = record.write_record(out, bundle, results, skipped, found.others)
-    _report(results, skipped, list(bundle.labels.values()))
-    if found.others:
-        tables.console.print(f"Files that are no series: {tables.counted(found.others)}")
-    for result in results:
-        if not result.done:
-            line = f"nestseg: {result.case.name}: {result.error}"
+    with ExitStack() as stack:
+        stack.enter_context(signals.private())
+        checks.check_writable(out, paths)
+        stop = stack.enter_context(signals.stopping())
+        try:
+            settings = _settings(folder, dicom, options, manner)
+            order = _order(Inputs(paths, selection, rules), settings, out, manner)
+            with progress.listener(as_json=manner.log_json, show_phi=manner.show_phi) as tell:
+                ending = session.run(order, pool_maker(settings, manner), tell, stop=stop)
+        except StopError as error:
+            line = f"nestseg: {out}: {error}"
             tables.stderr.print(line, soft_wrap=True, markup=False, highlight=False)
-    if dicom and (files := sum(result.case.ref.kind == "nifti" for result in results)):
-        tables.console.print(f"{files} NIfTI files have no DICOM source: no SEG and SR for them")
-    done = sum(result.done for result in results)
-    tables.console.print(
-        f"{done} of {len(results)} cases done; masks and previews in {out}, record in {path}"
-    )
-    return ALL_DONE if done == len(results) else SOME_FAILED
+            return error.code
+    return _report(ending, paths[0], out, stop, dicom=dicom is not None)
+
+
+def _settings(
+    folder: Path, dicom: Encoding | None, options: SegmentOptions, manner: Manner
+) -> Settings:
+    """What the cases share; what it costs is said before they begin."""
+    from nestseg.batch.jobs import Settings
+    from nestseg.bundle.passes import cost
+    from nestseg.pruning.level import resolved
+
+    options = resolved(folder, options)
+    price = cost(options, folder)
+    if price.passes > 1 and not manner.log_json:
+        tables.stderr.print(price.sentence, soft_wrap=True, markup=False, highlight=False)
+    return Settings(folder, dicom, manner.device, options)
+
+
+def _order(inputs: Inputs, settings: Settings, out: Path, manner: Manner) -> Order:
+    from nestseg.batch import digests
+    from nestseg.batch.session import Order
+
+    options = {"dicom": settings.dicom and settings.dicom.value} | settings.options.settings()
+    members = (settings.bundle, *settings.options.ensemble)
+    digest = digests.settings_digest(members, inputs.rules, options)
+    shown = options | {"ensemble": [one.name for one in settings.options.ensemble]}
+    return Order(out, inputs, digest, shown, manner.shard, retry=manner.retry)
 
 
 def run_with_pacs(
@@ -115,10 +118,7 @@ def run_with_pacs(
     out: Path,
     selection: Selection,
     pacs: Pacs,
-    *,
-    trust: bool,
-    dicom: Encoding | None = None,
-    rules: Rules = SAFE,
+    **options: Any,
 ) -> int:
     """Segment what lies below ``paths`` or is fetched, and send the results.
 
@@ -128,12 +128,10 @@ def run_with_pacs(
         out: made if missing.
         selection: which series.
         pacs: where series come from and results go.
-        trust: as for :func:`run`.
-        dicom: likewise.
-        rules: likewise.
+        options: as for :func:`run`.
 
     Returns:
-        0 if every fitting case was done and every result stored, else 1.
+        As :func:`run`; 1 also if a result was not stored.
 
     Raises:
         InputError: as :func:`run`, or a server does not answer.
@@ -145,14 +143,11 @@ def run_with_pacs(
     address = network.check_address(pacs.send_to)
     if pacs.source:
         with network.fetched(pacs.source, out, selection.modalities) as folder:
-            paths = [folder]
-            code = run(
-                paths, bundle_name, out, trust=trust, dicom=dicom, selection=selection, rules=rules
-            )
+            code = run([folder], bundle_name, out, selection=selection, **options)
     else:
-        code = run(
-            paths, bundle_name, out, trust=trust, dicom=dicom, selection=selection, rules=rules
-        )
+        code = run(paths, bundle_name, out, selection=selection, **options)
+    if code not in (ExitCode.ALL_DONE, ExitCode.SOME_FAILED):
+        return code
     if pacs.deidentify:
         from nestseg.cli.deidentify import results
 
@@ -162,61 +157,34 @@ def run_with_pacs(
     return code
 
 
-def _refuse_unlisted(bundle: Path) -> None:
-    """Raise an InputError if the static audit finds anything in a bundle from elsewhere."""
-    from nestseg.bundle import audit, findings, manifest
+def _report(ending: Ending, first: Path, out: Path, stop: signals.Stop, *, dicom: bool) -> int:
+    from nestseg.batch.record import FILE_NAME
+    from nestseg.batch.states import State
+    from nestseg.cli import summary
 
-    found = findings.errors(manifest.check(bundle, demanded=False) + audit.audit(bundle))
-    if found:
-        more = f" (and {len(found) - 1} more: `nestseg bundle check`)" if len(found) > 1 else ""
-        raise InputError(f"{bundle.name}: {found[0].line}{more}; --trust runs it all the same")
-
-
-def _report(results: list[Result], skipped: list[Skipped], labels: list[str]) -> None:
-    columns = [f"{label} ml" for label in labels]
-    rows = tables.table("Cases", "case", "modality", "shape voxels", *columns, "s", "outcome")
-    for result in results:
-        sizes = [f"{result.volumes_ml[label]:.2f}" if result.done else "–" for label in labels]
-        rows.add_row(
-            result.case.name,
-            tables.modality(result.case.ref),
-            tables.by(result.case.ref.shape),
-            *sizes,
-            f"{result.seconds:.1f}",
-            "[green]done[/]" if result.done else f"[red]failed[/]: {escape(result.error)}",
-        )
-    tables.console.print(rows)
-    if skipped:
-        tables.console.print(_skipped_table(skipped))
+    if ending.finished and not ending.fitting:
+        raise InputError(_nothing_fits(first, ending))
+    summary.show(ending.view)
+    cases = summary.cases_of(ending.view)
+    if dicom and (files := sum(row.kind == "nifti" for row in cases)):
+        tables.console.print(f"{files} NIfTI files have no DICOM source: no SEG and SR for them")
+    done = sum(row.state is State.DONE for row in cases)
+    tables.console.print(
+        f"{done} of {len(cases)} cases done; masks and previews in {out}, "
+        f"record in {out / FILE_NAME}"
+    )
+    if not ending.finished:
+        return 128 + stop.number
+    return ExitCode.ALL_DONE if done == len(cases) else ExitCode.SOME_FAILED
 
 
-def _skipped_table(skipped: list[Skipped]) -> Table:
-    """Series that were not segmented, by reason; ``run.json`` has them one by one."""
-    rows = tables.table("Not segmented", "series", "modality", "why")
-    reasons = Counter((item.refused, tables.modality(item.ref), item.reason) for item in skipped)
-    for (refused, modality, reason), count in sorted(reasons.items()):
-        why = f"[yellow]{'refused' if refused else 'does not fit'}[/]: {reason}"
-        rows.add_row(str(count), modality, why)
-    return rows
+def _nothing_fits(first: Path, ending: Ending) -> str:
+    from nestseg.cli import summary
 
-
-def _check_writable(out: Path, inputs: list[Path]) -> None:
-    resolved = out.resolve()
-    if any(resolved.is_relative_to(path.resolve()) for path in inputs if path.is_dir()):
-        raise InputError(f"{out}: lies inside the input; give a folder outside of it")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        handle, probe = tempfile.mkstemp(dir=out, prefix=".nestseg-")
-        os.close(handle)
-        Path(probe).unlink()
-        mark_folder(out)
-    except OSError as error:
-        raise InputError(
-            f"{out}: cannot be written ({error.strerror}); choose another --out"
-        ) from error
-
-
-def _nothing_fits(first: Path, skipped: list[Skipped], others: tuple[OtherFile, ...]) -> str:
-    reasons = sorted({item.reason for item in skipped}) or [f"files: {tables.counted(others)}"]
-    why = "; ".join(reasons[:3])
+    if not ending.files:
+        return f"{first}: an empty folder; give one with DICOM or NIfTI files"
+    others = ending.view.header.other_files
+    reasons = sorted({row.reason for row in summary.skipped_of(ending.view)})
+    counted = ", ".join(f"{count} {code}" for code, count in others.items())
+    why = "; ".join(reasons[:3] or [f"files: {counted}"])
     return f"{first}: no series that fits the bundle ({why}); `nestseg scan` lists what is there"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from nestseg_prep.disk import sync_folder
 from nestseg_prep.volume import Volume
 
 COLOURS = ((255, 92, 51), (51, 187, 255), (120, 230, 90), (250, 210, 60), (210, 120, 250))
@@ -66,10 +68,24 @@ def draw_preview(image: Volume, mask: Volume, labels: dict[int, str]) -> Image.I
 
 
 def write_png(picture: Image.Image, path: Path) -> None:
-    """Write a picture as PNG, under a temporary name first."""
+    """Write a picture as PNG: whole under its name, read back and compared, or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    picture.save(partial, format="PNG", optimize=True)
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            picture.save(file, format="PNG", optimize=True)
+            file.flush()
+            os.fsync(file.fileno())
+        with Image.open(partial) as written:
+            if written.tobytes() != picture.tobytes():
+                raise OSError(f"{path.name}: read back otherwise than written")
+        partial.replace(path)
+        sync_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _canonical(volume: Volume) -> tuple[npt.NDArray[np.float32], tuple[float, ...]]:

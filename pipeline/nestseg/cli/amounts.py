@@ -1,0 +1,61 @@
+"""What people write for memory, shards and options → numbers and data."""
+
+from __future__ import annotations
+
+import re
+from typing import cast
+
+from nestseg.bundle.options import SegmentOptions, Tta, read_level
+from nestseg.cli import bundles
+from nestseg_prep.errors import InputError
+
+_UNITS = {"MB": 10**6, "GB": 10**9, "MIB": 2**20, "GIB": 2**30}
+
+
+def megabytes(text: str | None) -> int | None:
+    """``"6GB"`` → 6000.
+
+    Raises:
+        InputError: it is no amount of memory.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MG]i?B)", text.strip(), flags=re.IGNORECASE)
+    amount = float(match[1]) * _UNITS[match[2].upper()] / 10**6 if match else 0
+    if amount < 1:
+        raise InputError(f"--max-memory {text}: no amount of memory; write 6GB or 800MB")
+    return int(amount)
+
+
+def shard(text: str | None) -> tuple[int, int] | None:
+    """``"3/8"`` → ``(3, 8)``.
+
+    Raises:
+        InputError: it is no part of a whole.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
+    part = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= part[0] <= part[1]:
+        raise InputError(f"--shard {text}: no i/n with i from 1 to n; write 3/8")
+    return part
+
+
+def options(tta: str, level: str | None, ensemble: str) -> SegmentOptions:
+    """How to segment.
+
+    Args:
+        tta: ``"none"`` or ``"mirror"``.
+        level: ``"L2"`` or ``"auto"``.
+        ensemble: names or folders of bundles, with commas between.
+
+    Raises:
+        InputError: there is no such level or bundle.
+    """
+    names = [name.strip() for name in ensemble.split(",") if name.strip()]
+    return SegmentOptions(
+        tta=cast("Tta", tta),
+        level=None if level is None else read_level(level),
+        ensemble=tuple(bundles.find(name) for name in names),
+    )
