@@ -1,0 +1,99 @@
+"""The journal's tables, and how its file is opened on a local disk and on a network's.
+
+One SQLite file with a rollback journal: WAL needs shared memory, which no network file system
+has. Where a file system knows no locks, SQLite's own dot files take their place.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import sqlite3
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+VERSION: Final = 1
+BUSY_SECONDS: Final = 30.0
+_NO_LOCKS: Final = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL}
+
+TABLES: Final = """
+CREATE TABLE IF NOT EXISTS lease (
+    only_one INTEGER PRIMARY KEY CHECK (only_one = 1),
+    token INTEGER NOT NULL,      -- of the runner that may write; grows with each
+    holder TEXT NOT NULL,        -- JSON: host, boot, pid, start
+    beat INTEGER NOT NULL,       -- grows while the holder lives
+    released INTEGER NOT NULL    -- 1: the holder has left
+);
+CREATE TABLE IF NOT EXISTS run (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL          -- JSON
+);
+CREATE TABLE IF NOT EXISTS cases (
+    key TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    place INTEGER NOT NULL,      -- order of discovery
+    series TEXT NOT NULL,        -- JSON: kind, modality, shape, spacing, findings, free of patients
+    state TEXT NOT NULL,
+    cause TEXT,
+    reason TEXT NOT NULL DEFAULT '',
+    attempts INTEGER NOT NULL DEFAULT 0,   -- all of them
+    failures INTEGER NOT NULL DEFAULT 0,   -- those that count, since input or settings changed
+    publishing TEXT,             -- JSON: staging folder and outputs on their way to their names
+    outputs TEXT NOT NULL DEFAULT '[]',    -- JSON
+    facts TEXT NOT NULL DEFAULT '{}',      -- JSON
+    input_digest TEXT NOT NULL,
+    settings_digest TEXT NOT NULL DEFAULT '',
+    worker TEXT NOT NULL DEFAULT '',
+    started TEXT,
+    finished TEXT,
+    seen INTEGER NOT NULL        -- token of the last runner that found it
+);
+CREATE INDEX IF NOT EXISTS cases_by_state ON cases (state);
+"""
+
+
+def journal_name(shard: tuple[int, int] | None = None) -> str:
+    """``"journal.sqlite"``, or ``"journal-3-of-8.sqlite"`` for the third shard of eight."""
+    return "journal.sqlite" if shard is None else f"journal-{shard[0]}-of-{shard[1]}.sqlite"
+
+
+def journals_in(out: Path) -> list[Path]:
+    """Every journal of an output folder, in the order of their names."""
+    return sorted([*out.glob("journal.sqlite"), *out.glob("journal-*-of-*.sqlite")])
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open a journal; transactions are begun and ended by hand.
+
+    Raises:
+        sqlite3.Error: it is no journal, or cannot be opened.
+    """
+    query = ["mode=ro" if read_only else "mode=rwc"]
+    if not supports_locks(path.parent):
+        query.append("vfs=unix-dotfile")
+    connection = sqlite3.connect(
+        f"file:{quote(str(path.resolve()))}?{'&'.join(query)}",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.row_factory = sqlite3.Row
+    if not read_only:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+@lru_cache
+def supports_locks(folder: Path) -> bool:
+    """Whether files of a folder can be locked; some network file systems refuse to."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            fcntl.lockf(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _NO_LOCKS
+    return True

@@ -1,0 +1,124 @@
+"""An output folder as those see it who only read: a header, and a row for every case."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from nestseg.batch.states import Cause, Facts, Output, State
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """One case, or a series that is none.
+
+    Attributes:
+        name: what its outputs are called.
+        key: of its series, unique in the folder.
+        kind: ``"dicom"``, ``"nifti"`` or ``"picture"``.
+        modality: ``"CT"``, ``"MR"`` …; ``None`` for NIfTI and pictures.
+        shape: voxels along ``(i, j, k)``.
+        spacing: mm along ``(i, j, k)``.
+        findings: of the ingest, as ``Finding.to_json`` writes them.
+        state: where it stands.
+        cause: why the last attempt came to nothing; ``None`` if there was none or it was done.
+        reason: the same, or why it is not segmented, in one line free of patient data.
+        attempts: how often it was begun.
+        outputs: its files; empty unless it is done.
+        facts: what else is known of it; empty unless it is done.
+        input_digest: of its files' names, sizes and times.
+        started: when the last attempt began, ISO 8601 in UTC.
+        finished: when it ended, likewise.
+        worker: where it ran, ``"HOST:PID"``.
+        seen: whether the last run found it among its inputs.
+    """
+
+    name: str
+    key: str
+    kind: str
+    modality: str | None
+    shape: tuple[int, int, int] | None
+    spacing: tuple[float, float, float] | None
+    findings: tuple[dict[str, Any], ...]
+    state: State
+    cause: Cause | None
+    reason: str
+    attempts: int
+    outputs: tuple[Output, ...]
+    facts: Facts
+    input_digest: str
+    started: str | None
+    finished: str | None
+    worker: str = ""
+    seen: bool = True
+
+    def output(self, role: str) -> Output | None:
+        """Its file of a role: ``"mask"``, ``"preview"`` …; ``None`` if there is none."""
+        return next((output for output in self.outputs if output.role == role), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RunHeader:
+    """What holds for a whole run.
+
+    Attributes:
+        nestseg: version.
+        bundle: ``name``, ``version``, ``weights_sha256``.
+        labels: value in the mask → name, without the background.
+        options: what changes the results, as the command line said it.
+        device: where it computes.
+        python: version.
+        libraries: name → version.
+        started: when the last runner began, ISO 8601 in UTC.
+        finished: when it ended; ``None`` while it runs, or if it was killed.
+        scanned: whether every input has been looked at: totals may still grow before.
+        other_files: files that are no series, by code.
+        shards: how many journals this is from, and how many there shall be.
+    """
+
+    nestseg: str = ""
+    bundle: dict[str, str] = field(default_factory=dict)
+    labels: dict[int, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    device: str = ""
+    python: str = ""
+    libraries: dict[str, str] = field(default_factory=dict)
+    started: str | None = None
+    finished: str | None = None
+    scanned: bool = False
+    other_files: dict[str, int] = field(default_factory=dict)
+    shards: tuple[int, int] = (1, 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """The header as plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RunView:
+    """An output folder at one moment.
+
+    Attributes:
+        header: of the run; of several shards, what the first says, with times of all.
+        rows: every case in the order of discovery, then what is not segmented likewise.
+    """
+
+    header: RunHeader
+    rows: tuple[CaseRow, ...]
+
+    @property
+    def counts(self) -> dict[State, int]:
+        """How many rows there are of each state."""
+        return dict(Counter(row.state for row in self.rows))
+
+    def to_json(self) -> dict[str, Any]:
+        """Header and rows as plain data."""
+        return {
+            "header": self.header.to_json(),
+            "rows": [row.to_json() for row in self.rows],
+        }
