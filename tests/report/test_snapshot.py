@@ -89,6 +89,7 @@ def test_a_coarse_body_lies_where_the_fine_one_does(codes: str) -> None:
     assert max(made.steps) > 1
     np.testing.assert_array_equal(small.affine, places.affine)
     assert small.get_data_dtype() == np.uint8
+    assert "".join(nib.aff2axcodes(small.affine)) == "RAS"
     flat = np.asarray(places.dataobj)
     assert set(np.unique(flat)) == {0, 1, 2}
     for place, value in enumerate(LABELS, start=1):

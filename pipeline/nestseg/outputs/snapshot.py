@@ -29,6 +29,7 @@ _QUALITY = 85
 _GAP = 2
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 _IMAGE: Any = nib.Nifti1Image  # nibabel annotates only part of itself
+_orientations: Any = nib.orientations
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Snapshot:
     """What a report shows of a case.
 
     Attributes:
-        image: gzipped NIfTI of uint8, whose slope and intercept give true values within a window.
+        image: gzipped NIfTI of uint8 along RAS+ axes, whose slope and intercept give true values
+            within a window.
         mask: gzipped NIfTI of uint8 on the same grid; the place of each label, from 1.
         planes: WebP with the three planes side by side.
         labels: in the order of their places.
@@ -138,11 +140,14 @@ def read_snapshot(path: Path) -> Snapshot:
 def _nifti(
     array: npt.NDArray[np.uint8], affine: npt.NDArray[np.float64], slope: float, low: float
 ) -> bytes:
-    image = _IMAGE(array, affine)
+    turn = _orientations.io_orientation(affine)
+    affine = affine @ _orientations.inv_ornt_aff(turn, array.shape)
+    image = _IMAGE(_orientations.apply_orientation(array, turn), affine)
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     image.header.set_xyzt_units("mm")
     image.header.set_slope_inter(slope, low)
+    image.header["cal_min"], image.header["cal_max"] = low, low + 255 * slope
     return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)
 
 
