@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-VERSION: Final = 1
 BUSY_SECONDS: Final = 30.0
 _NO_LOCKS: Final = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL}
 
@@ -71,7 +70,9 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: it is no journal, or cannot be opened.
     """
-    query = ["mode=ro" if read_only else "mode=rwc"]
+    # Readers may write too, if the file system lets them: what a killed runner left half-done in
+    # the file is rolled back by whoever opens it next.
+    query = ["mode=rw" if read_only else "mode=rwc"]
     if not supports_locks(path.parent):
         query.append("vfs=unix-dotfile")
     connection = sqlite3.connect(
@@ -82,8 +83,9 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         check_same_thread=False,
     )
     connection.row_factory = sqlite3.Row
-    if not read_only:
-        connection.execute("PRAGMA journal_mode = DELETE")
+    if read_only:
+        connection.execute("PRAGMA query_only = ON")
+    else:
         connection.execute("PRAGMA synchronous = FULL")
     return connection
 

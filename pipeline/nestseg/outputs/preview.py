@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
 from nestseg.outputs.planes import COLOURS, Plane, draw_planes
+from nestseg_prep.disk import sync_folder
 from nestseg_prep.volume import Volume
 
 _PANEL = 320  # height of a panel in pixels
@@ -43,7 +45,21 @@ def _side_by_side(sheet: Image.Image, draw: ImageDraw.ImageDraw, planes: list[Pl
 
 
 def write_png(picture: Image.Image, path: Path) -> None:
-    """Write a picture as PNG, under a temporary name first."""
+    """Write a picture as PNG: whole under its name, read back and compared, or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    picture.save(partial, format="PNG", optimize=True)
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            picture.save(file, format="PNG", optimize=True)
+            file.flush()
+            os.fsync(file.fileno())
+        with Image.open(partial) as written:
+            if written.tobytes() != picture.tobytes():
+                raise OSError(f"{path.name}: read back otherwise than written")
+        partial.replace(path)
+        sync_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)

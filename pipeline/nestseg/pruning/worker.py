@@ -14,6 +14,7 @@ import torch
 
 from nestseg.bundle import loaded
 from nestseg.pruning.validation import read_image
+from nestseg_prep import process_memory
 
 RESIDENT = "peak resident memory of the process above its idle state"
 ON_GPU = "peak memory reserved on the GPU"
@@ -21,7 +22,7 @@ ON_GPU = "peak memory reserved on the GPU"
 
 def main(bundle_folder: str, *images: str) -> None:
     """Segment each image once, after a run to warm up, and print times and peak as JSON."""
-    idle = _status("VmRSS")
+    idle = process_memory.resident()
     bundle = loaded.load(Path(bundle_folder))
     volumes = [read_image(path) for path in images]
     bundle.segment(volumes[0])
@@ -37,20 +38,8 @@ def main(bundle_folder: str, *images: str) -> None:
 def _memory(device: torch.device, idle: int | None) -> tuple[str, float | None]:
     if device.type == "cuda":
         return ON_GPU, torch.cuda.max_memory_reserved(device) / 1e6
-    peak = _status("VmHWM")
+    peak = process_memory.peak()
     return RESIDENT, None if idle is None or peak is None else (peak - idle) / 1e6
-
-
-def _status(field: str) -> int | None:
-    """A size in bytes from the kernel's record of this process; ``None`` where there is no such.
-
-    Not ``getrusage``: on Linux a new process inherits the peak of the one that started it.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,67 @@
+"""From an exception to why an attempt failed, in a line that names no patient."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+from nestseg.batch.states import Cause
+from nestseg_prep.errors import InputError, describe
+
+_ALLOCATORS = ("DefaultCPUAllocator", "can't allocate memory", "std::bad_alloc", "out of memory")
+_GONE = (errno.ENOENT, errno.ESTALE)
+_CLOSED = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
+
+
+class InputChanged(Exception):  # noqa: N818  an observation, not an error of the program
+    """A file of the input changed while it was read."""
+
+
+def judge(error: BaseException, stage: str) -> tuple[Cause, str]:
+    """Why a stage of a case failed, and the same for a person.
+
+    Texts of foreign exceptions may quote paths and tags, which may name a patient: of those only
+    the kind is told.
+
+    Args:
+        error: what was raised.
+        stage: ``"read"``, ``"infer"`` or ``"write"``.
+    """
+    chain = list(_chain(error))
+    if any(_is_memory(one) for one in chain):
+        return Cause.MEMORY, f"out of memory in stage {stage}; allow or find more"
+    for one in chain:
+        if isinstance(one, InputError):
+            return Cause.INPUT, describe(one)
+        if isinstance(one, InputChanged):
+            return Cause.CHANGED, "the input changed while it was read; run again when it is whole"
+        if isinstance(one, OSError):
+            return _of_system(one, stage)
+    return Cause.ERROR, f"{type(chain[-1]).__name__} in stage {stage}"
+
+
+def _of_system(error: OSError, stage: str) -> tuple[Cause, str]:
+    line = f"{type(error).__name__}: {error.strerror or 'a failure of the disk'} in stage {stage}"
+    if stage == "write":
+        return Cause.STORAGE, line
+    if stage == "read" and error.errno in _GONE:
+        return Cause.CHANGED, "a file of the input is gone; run again when it is whole"
+    if stage == "read" and error.errno in _CLOSED:
+        return Cause.INPUT, line
+    return Cause.ERROR, line
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Whether it says that memory ran out; torch says so in words."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _ALLOCATORS)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The exception and what it was raised from, the root last."""
+    while error is not None:
+        yield error
+        error = error.__cause__

@@ -1,0 +1,104 @@
+"""What goes to a worker and comes back: plain data that pickles, free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nestseg.batch.states import Cause, Facts, Output
+from nestseg.outputs.dicom.encoding import Encoding
+from nestseg_prep.dicom.references import SeriesRef
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all cases of a run share.
+
+    Attributes:
+        bundle: its folder.
+        dicom: how the SEG of a DICOM series stores labels; ``None`` for no SEG and SR.
+        device: ``"cpu"``, ``"cuda"``, or ``"cuda:0,2"`` for one worker after the other on these
+            GPUs; ``None`` for what the bundle says.
+        threads: of a worker's computation; 0 shares the processor's cores among the workers.
+    """
+
+    bundle: Path
+    dicom: Encoding | None = None
+    device: str | None = None
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one case may take.
+
+    Attributes:
+        memory_mb: resident memory of its worker, in units of 10⁶ bytes; ``None`` for all there is.
+        timeout_s: wall time of its reading, inference and writing; ``None`` for any.
+    """
+
+    memory_mb: int | None = None
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attempt at one case.
+
+    Attributes:
+        name: of the case; its outputs are called ``NAME_seg.nii.gz`` and so on.
+        ref: the series.
+        attempt: counted from 1.
+        staging: folder for this attempt's files, made by the worker. Its parent must exist: the
+            worker of a runner that lost its lease finds it gone, and writes nothing.
+        gentle: whether to compute in smaller pieces, after the memory did not suffice.
+    """
+
+    name: str
+    ref: SeriesRef
+    attempt: int
+    staging: Path
+    gentle: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an attempt.
+
+    Attributes:
+        name: of the case.
+        attempt: which.
+        cause: why it failed; ``None`` if every output lies whole in the staging folder.
+        reason: the same as one line for a person, free of patient data; ``""`` if it did not fail.
+        outputs: the files, their paths relative to the staging folder, as later to the output
+            folder.
+        facts: what else is known.
+        worker: which one it was, ``"HOST:PID"``.
+    """
+
+    name: str
+    attempt: int
+    cause: Cause | None = None
+    reason: str = ""
+    outputs: tuple[Output, ...] = ()
+    facts: Facts = field(default_factory=Facts)
+    worker: str = ""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The bundle as a worker loaded it.
+
+    Attributes:
+        name: of the bundle.
+        version: from its metadata.
+        weights_sha256: of its weights.
+        labels: value in the mask → name.
+        device: where it computes.
+    """
+
+    name: str
+    version: str
+    weights_sha256: str
+    labels: dict[int, str]
+    device: str

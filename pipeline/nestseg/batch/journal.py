@@ -1,0 +1,192 @@
+"""The truth about a batch: every change of a case is one transaction of the runner that may write.
+
+Each transaction first proves by its token that no other runner has taken over: what a frozen
+runner still had to say when it wakes up changes no row.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nestseg.batch import schema
+from nestseg.batch.entries import Entry, Publication, Stored
+from nestseg.batch.read import outputs_from
+from nestseg.batch.states import Cause, State
+from nestseg.batch.stops import LeaseLostError, StorageError
+
+
+class Journal:
+    """The cases of one journal, as the holder of a lease writes them.
+
+    Args:
+        path: of the file; the tables are there.
+        token: of the lease.
+    """
+
+    def __init__(self, path: Path, token: int) -> None:
+        self.token = token
+        self._connection = schema.connect(path)
+
+    def close(self) -> None:
+        """Close the file."""
+        with suppress(sqlite3.Error):
+            self._connection.close()
+
+    @contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        """One transaction of the runner whose token this is.
+
+        Raises:
+            LeaseLostError: the token is no longer the current one; nothing was changed.
+            StorageError: the file cannot be written; nothing was changed.
+        """
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            mine = self._connection.execute(
+                "UPDATE lease SET beat = beat + 1 WHERE token = ? AND released = 0", (self.token,)
+            )
+            if not mine.rowcount:
+                raise LeaseLostError
+            yield self._connection
+            self._connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise StorageError(f"journal: {error}") from error
+        finally:
+            if self._connection.in_transaction:
+                with suppress(sqlite3.Error):  # SQLite has rolled back by itself
+                    self._connection.execute("ROLLBACK")
+
+    def note(self, **values: Any) -> None:
+        """Set what holds for the whole run."""
+        with self._change() as db:
+            db.executemany(
+                "INSERT OR REPLACE INTO run (name, value) VALUES (?, ?)",
+                [(name, json.dumps(value)) for name, value in values.items()],
+            )
+
+    def names(self) -> dict[str, str]:
+        """Name → key of every row."""
+        return dict(self._connection.execute("SELECT name, key FROM cases").fetchall())
+
+    def stored(self, key: str) -> Stored | None:
+        """What is known of a case; ``None`` if nothing is."""
+        row = self._connection.execute("SELECT * FROM cases WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        return Stored(
+            row["name"],
+            State(row["state"]),
+            row["failures"],
+            outputs_from(row["outputs"]),
+            row["input_digest"],
+            row["settings_digest"],
+        )
+
+    def see(self, key: str) -> None:
+        """A case is among the inputs again, and nothing about it has changed."""
+        with self._change() as db:
+            db.execute("UPDATE cases SET seen = ? WHERE key = ?", (self.token, key))
+
+    def enter(self, entry: Entry) -> None:
+        """Write down a series, new or changed, with no failures held against it.
+
+        Outputs that it had stay on record until new ones replace them.
+        """
+        with self._change() as db:
+            (place,) = db.execute("SELECT coalesce(max(place), 0) + 1 FROM cases").fetchone()
+            db.execute(
+                "INSERT INTO cases (key, name, series, state, reason, input_digest, "
+                "settings_digest, place, seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (key) DO UPDATE SET name = excluded.name, series = excluded.series, "
+                "state = excluded.state, reason = excluded.reason, cause = NULL, failures = 0, "
+                "publishing = NULL, input_digest = excluded.input_digest, "
+                "settings_digest = excluded.settings_digest, seen = excluded.seen",
+                (
+                    entry.key,
+                    entry.name,
+                    json.dumps(entry.series),
+                    *entry[3:],
+                    place,
+                    self.token,
+                ),
+            )
+
+    def start(self, key: str) -> int:
+        """A case is given to a worker; which attempt this is, from 1."""
+        with self._change() as db:
+            db.execute(
+                "UPDATE cases SET state = ?, attempts = attempts + 1, started = ?, "
+                "finished = NULL WHERE key = ?",
+                (State.RUNNING, now(), key),
+            )
+            (attempts,) = db.execute("SELECT attempts FROM cases WHERE key = ?", (key,)).fetchone()
+        return int(attempts)
+
+    def publish(self, one: Publication) -> None:
+        """From here on a case will be done: its files lie whole in the staging folder."""
+        with self._change() as db:
+            db.execute("UPDATE cases SET publishing = ? WHERE key = ?", (one.to_json(), one.key))
+
+    def publishing(self) -> list[Publication]:
+        """Cases whose files are on their way."""
+        found = self._connection.execute(
+            "SELECT publishing FROM cases WHERE publishing IS NOT NULL ORDER BY place"
+        )
+        return [Publication.from_json(row["publishing"]) for row in found.fetchall()]
+
+    def done(self, one: Publication) -> None:
+        """Every file of a case has its name."""
+        outputs = json.dumps([asdict(output) for output in one.outputs])
+        with self._change() as db:
+            db.execute(
+                "UPDATE cases SET state = ?, cause = NULL, reason = '', publishing = NULL, "
+                "outputs = ?, facts = ?, worker = ?, finished = ? WHERE key = ?",
+                (State.DONE, outputs, json.dumps(asdict(one.facts)), one.worker, now(), one.key),
+            )
+
+    def fail(self, key: str, state: State, cause: Cause, reason: str, worker: str) -> int:
+        """An attempt came to nothing; how many have, that count.
+
+        Args:
+            key: of the case.
+            state: ``FOUND`` for another attempt, else ``FAILED`` or ``QUARANTINED``: then it has
+                no outputs left.
+            cause: why.
+            reason: the same in words.
+            worker: where.
+        """
+        kept = "" if state is State.FOUND else ", outputs = '[]', facts = '{}'"
+        with self._change() as db:
+            db.execute(
+                "UPDATE cases SET state = ?, cause = ?, reason = ?, worker = ?, finished = ?, "  # noqa: S608
+                f"publishing = NULL, failures = failures + 1{kept} WHERE key = ?",
+                (state, cause, reason, worker, now(), key),
+            )
+        row = self._connection.execute("SELECT failures FROM cases WHERE key = ?", (key,))
+        return int(row.fetchone()["failures"])
+
+    def release(self, key: str | None = None) -> None:
+        """A case, or every one that nobody works on any more, waits again; nothing counts."""
+        with self._change() as db:
+            db.execute(
+                "UPDATE cases SET state = ?, publishing = NULL "
+                "WHERE state = ? AND key = coalesce(?, key)",
+                (State.FOUND, State.RUNNING, key),
+            )
+
+    def withdraw(self, key: str) -> None:
+        """Forget a series: what was taken for it turned out to be something else."""
+        with self._change() as db:
+            db.execute("DELETE FROM cases WHERE key = ?", (key,))
+
+
+def now() -> str:
+    """The moment for people to read, ISO 8601 in UTC. Nothing is ever decided by it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

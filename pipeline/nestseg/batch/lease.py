@@ -1,0 +1,180 @@
+"""Who may write into an output folder: one runner at a time, by a token that only grows.
+
+A holder lives if its process does and its counter moves. Where the process cannot be seen (on
+another machine) or stands still, the counter is watched for a lease period by the observer's own
+monotonic clock. No two clocks are ever compared, and no time is read from a file.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nestseg.batch import schema
+from nestseg.batch.process import Process, this_process
+from nestseg.batch.stops import HeldError, StorageError
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds by the observer's clock.
+
+    Attributes:
+        beat: between two beats of the holder.
+        lease: after so long without one, the holder counts as frozen.
+    """
+
+    beat: float = 2.0
+    lease: float = 30.0
+
+
+class _Row(NamedTuple):
+    token: int
+    holder: Process
+    beat: int
+    released: bool
+
+
+class Lease:
+    """The right to write, from the moment it is made; a thread keeps it alive.
+
+    Args:
+        path: of the journal; made if missing.
+        timing: how often it beats, and how long another one is watched.
+
+    Attributes:
+        token: larger than that of every holder before.
+        taken_from: how the holder before ended: ``"dead"``, ``"frozen"`` or ``""``, if it left
+            in order.
+        lost: set when another runner has taken over.
+
+    Raises:
+        HeldError: another runner is alive.
+        StorageError: the journal cannot be made or written.
+    """
+
+    def __init__(self, path: Path, timing: Timing = Timing()) -> None:
+        self._path, self._timing = path, timing
+        self.lost = threading.Event()
+        self._stop = threading.Event()
+        try:
+            _clear_stale_lock(path, timing)
+            with closing(schema.connect(path)) as db:
+                db.executescript(schema.TABLES)
+                self.token, self.taken_from = _take(db, timing)
+        except sqlite3.Error as error:
+            raise StorageError(f"journal: {error}") from error
+        self._thread = threading.Thread(target=self._keep, name="nestseg-lease", daemon=True)
+        self._thread.start()
+
+    def release(self) -> None:
+        """Leave in order: the next runner need not wait. Does nothing if the lease is lost."""
+        self._stop.set()
+        self._thread.join()
+        with suppress(sqlite3.Error), closing(schema.connect(self._path)) as db:
+            db.execute("UPDATE lease SET released = 1 WHERE token = ?", (self.token,))
+
+    def _keep(self) -> None:
+        with closing(schema.connect(self._path)) as db:
+            while not self._stop.wait(self._timing.beat):
+                # A full disk or a busy file is no reason to give up: the next beat may get through.
+                with suppress(sqlite3.Error):
+                    mine = db.execute(
+                        "UPDATE lease SET beat = beat + 1 WHERE token = ?", (self.token,)
+                    )
+                    if not mine.rowcount:
+                        self.lost.set()
+                        return
+
+
+def holder_of(path: Path) -> dict[str, Any] | None:
+    """Who holds the lease of a journal, if anybody has not left it; it may be dead."""
+    with closing(schema.connect(path, read_only=True)) as db:
+        row = _read(db)
+    return None if row is None or row.released else row.holder.to_json()
+
+
+def _take(db: sqlite3.Connection, timing: Timing) -> tuple[int, str]:
+    """A new token, and how the holder before ended."""
+    own = this_process()
+    while True:
+        row = _read(db)
+        how = "" if row is None or row.released else _ended(db, row, own, timing)
+        db.execute("BEGIN IMMEDIATE")
+        current = _read(db)
+        still = (current and (current.token, current.beat, current.released)) == (
+            row and (row.token, row.beat, row.released)
+        )
+        if still:
+            token = row.token + 1 if row else 1
+            db.execute(
+                "INSERT OR REPLACE INTO lease (only_one, token, holder, beat, released) "
+                "VALUES (1, ?, ?, 0, 0)",
+                (token, json.dumps(own.to_json())),
+            )
+        db.execute("COMMIT")
+        if still:
+            return token, how
+
+
+def _ended(db: sqlite3.Connection, row: _Row, own: Process, timing: Timing) -> str:
+    """How a holder that has not left came to its end.
+
+    Raises:
+        HeldError: it has not.
+    """
+    if row.holder.is_gone(own):
+        return "dead"
+    until = time.monotonic() + timing.lease
+    while time.monotonic() < until:
+        time.sleep(min(timing.beat, timing.lease) / 8)
+        current = _read(db)
+        if current is None or (current.token, current.beat) != (row.token, row.beat):
+            host = row.holder.host.split()[0]
+            raise HeldError(
+                f"another nestseg works on this folder (process {row.holder.pid} on {host}); "
+                "wait for it, or choose another --out"
+            )
+        if current.released:
+            return ""
+        if row.holder.is_gone(own):
+            return "dead"
+    return "frozen"
+
+
+def _read(db: sqlite3.Connection) -> _Row | None:
+    row = db.execute("SELECT token, holder, beat, released FROM lease").fetchone()
+    if row is None:
+        return None
+    return _Row(
+        row["token"], Process(**json.loads(row["holder"])), row["beat"], bool(row["released"])
+    )
+
+
+def _clear_stale_lock(path: Path, timing: Timing) -> None:
+    """Remove SQLite's dot file if a killed runner left it: one that lives comes and goes."""
+    lock = path.with_name(f"{path.name}.lock")
+    if schema.supports_locks(path.parent):
+        return
+    first = _identity(lock)
+    until = time.monotonic() + timing.lease
+    while first is not None and _identity(lock) == first:
+        if time.monotonic() >= until:
+            with suppress(OSError):
+                lock.rmdir()
+            return
+        time.sleep(timing.beat / 8)
+
+
+def _identity(lock: Path) -> tuple[int, int] | None:
+    try:
+        status = lock.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns

@@ -1,0 +1,136 @@
+"""From the staging folder to their names: outputs appear whole, and only those of the one runner.
+
+A case's files lie in ``OUT/.nestseg-staging/SHARD/TOKEN/CASE.ATTEMPT``. Whoever takes over renames
+the folder of the token before: a runner that comes back finds nothing there to rename.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from nestseg.batch.states import Output
+from nestseg_prep.disk import sync_folder
+
+STAGING: Final = ".nestseg-staging"
+_FENCED: Final = "fenced"
+
+
+def staging_root(out: Path, shard: tuple[int, int] | None) -> Path:
+    """Where the runners of one journal keep their staging folders."""
+    return out / STAGING / ("all" if shard is None else f"{shard[0]}-of-{shard[1]}")
+
+
+def make_staging(root: Path, token: int) -> Path:
+    """The folder of one token.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    folder = root / str(token)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def fence(root: Path, token: int) -> list[Path]:
+    """Rename every staging folder but one's own.
+
+    Returns:
+        Where they lie now: the way of a case's files is the same below. Delete them with
+        :func:`clear` when what is in them has been settled.
+    """
+    moved = []
+    for folder in sorted(root.iterdir()) if root.is_dir() else []:
+        if folder.name == str(token):
+            continue
+        target = folder
+        if not folder.name.startswith(_FENCED):
+            target = root / f"{_FENCED}-{folder.name}-{secrets.token_hex(4)}"
+            with suppress(FileNotFoundError):
+                folder.rename(target)
+        moved.append(target)
+    return moved
+
+
+def clear(folders: Iterable[Path]) -> None:
+    """Delete staging folders, and their parents if nothing else is in them."""
+    for folder in folders:
+        # A worker of the runner before may still be writing; the next runner deletes the rest.
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            folder.parent.rmdir()
+            folder.parent.parent.rmdir()
+
+
+def publish(
+    out: Path, stagings: Sequence[Path], outputs: Iterable[Output], *, doubtful: bool = False
+) -> None:
+    """Give files their names. What has its name already is left alone.
+
+    Args:
+        out: the output folder.
+        stagings: folders in which a file may lie, the first that has it counts.
+        outputs: the files.
+        doubtful: whether the machine may have failed since they were written: look at every byte.
+
+    Raises:
+        FileNotFoundError: one lies in no folder, and not under its name either.
+        OSError: a file cannot be renamed.
+    """
+    folders = {out}
+    for output in outputs:
+        target = out / _checked(output.path)
+        if target.parent != out:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        found = [one for one in stagings if not doubtful or _is(one / output.path, output)]
+        if not _rename(found, output, target) and not _is(target, output):
+            raise FileNotFoundError(2, "a staged file is gone", output.path)
+        folders.add(target.parent)
+    for folder in folders:
+        sync_folder(folder)
+
+
+def remove(out: Path, outputs: Iterable[Output], *, but: Iterable[Output] = ()) -> None:
+    """Delete outputs that no longer hold, except for paths that others have taken."""
+    kept = {output.path for output in but}
+    for output in outputs:
+        if output.path not in kept:
+            (out / _checked(output.path)).unlink(missing_ok=True)
+
+
+def are_there(out: Path, outputs: Sequence[Output]) -> bool:
+    """Whether every file lies under its name with its size."""
+    try:
+        return all((out / output.path).stat().st_size == output.size for output in outputs)
+    except OSError:
+        return False
+
+
+def _rename(stagings: Sequence[Path], output: Output, target: Path) -> bool:
+    for staging in stagings:
+        # A network file system may say so of a rename that it has done: the caller looks.
+        with suppress(FileNotFoundError):
+            (staging / output.path).replace(target)
+            return True
+    return False
+
+
+def _is(path: Path, output: Output) -> bool:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == output.sha256
+    except OSError:
+        return False
+
+
+def _checked(path: str) -> str:
+    """A path that stays in its folder; a worker that a hostile file took over may say anything."""
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or any(part.startswith(".") for part in pure.parts):
+        raise OSError(1, "a worker names an output outside of the folder")
+    return path
