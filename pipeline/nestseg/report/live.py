@@ -24,6 +24,7 @@ from nestseg.report.sheet import sheet
 from nestseg_prep.errors import InputError
 
 HOST: Final = "127.0.0.1"
+_LOOK_SECONDS: Final = 0.1  # how soon the server notices that it shall end
 _NEVER_ELSEWHERE: Final = {
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -54,7 +55,7 @@ def serving(out: Path, port: int = 0) -> Iterator[str]:
         server = _Server(port, latest)
     except OSError as error:
         raise InputError(f"port {port}: {error.strerror}; choose another --port") from error
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(_LOOK_SECONDS,), daemon=True)
     thread.start()
     try:
         yield f"http://{HOST}:{server.server_port}/{server.secret}/"
@@ -75,7 +76,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+    protocol_version = "HTTP/1.0"  # a connection an answer: none outlives the server
     server_version = "nestseg"
     sys_version = ""
     timeout = 30  # seconds that a connection may stay silent

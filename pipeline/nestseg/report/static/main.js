@@ -121,8 +121,14 @@ document.getElementById("theme").addEventListener("click", () =>
 document.getElementById("print").addEventListener("click", () => window.print());
 document.addEventListener("keydown", onKey);
 window.addEventListener("beforeprint", () => more(Infinity));
-new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting)) more(); }, { rootMargin: "800px" })
-  .observe(document.querySelector("footer"));
+const end = document.querySelector("footer");
+const scrolled = new IntersectionObserver((seen) => {
+  if (!seen.some((one) => one.isIntersecting) || made >= shown.length) return;
+  more();
+  scrolled.unobserve(end); // it says something again only if it is looked at anew
+  scrolled.observe(end);
+}, { rootMargin: "800px" });
+scrolled.observe(end);
 setTheme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
 showAll();
 if (source.live) watch();

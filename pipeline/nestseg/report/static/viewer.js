@@ -15,9 +15,12 @@ const viewer = {
   },
 
   async start() {
+    const stage = document.querySelector("#detail .stage");
+    stage.classList.remove("empty");
+    if (this.canvas) this.canvas.hidden = false;
     if (this.nv) return;
     this.canvas = make("canvas", { id: "viewer", tabindex: "0", "aria-label": "Image with mask: drag or use the wheel" });
-    document.querySelector("#detail .stage").prepend(this.canvas);
+    stage.prepend(this.canvas);
     this.nv = new niivue.Niivue({
       backColor: [0.05, 0.06, 0.07, 1], crosshairColor: [1, 1, 1, 0.45], crosshairWidth: 0.3, show3Dcrosshair: true,
       dragAndDropEnabled: false, isColorbar: false, isRadiologicalConvention: true, loadingText: "",
