@@ -39,14 +39,14 @@ def main(socket: str, parent: str) -> None:
     settings, limits = connection.recv()
     try:
         bundle = load(settings)
-        connection.send(describe_bundle(bundle))
-        _limit_memory(limits)
+        limit_memory(limits)
     except InputError as error:
         connection.send(Refused(describe(error)))
         return
     except Exception as error:  # noqa: BLE001  the parent tells the person, by kind alone
         connection.send(Refused(f"{settings.bundle.name}: {type(error).__name__} while loading"))
         return
+    connection.send(describe_bundle(bundle))
     worker = _Worker(connection, bundle, settings)
     # With a limit of memory one case after the other: two at once would share what each may have,
     # and nobody could say which of them was too large.
@@ -133,11 +133,16 @@ class _Worker:
             self._connection.send(message)
 
 
-def _confine(parent: int) -> None:
-    """Leave nothing for other users, no dump of a patient's image, and no orphan."""
+def leave_nothing() -> None:
+    """Make files for this user alone, and no dump of a patient's image when the process dies."""
     os.umask(0o077)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _confine(parent: int) -> None:
+    """Set what a process decides about itself before it loads anything; become no orphan."""
+    leave_nothing()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -149,7 +154,7 @@ def _confine(parent: int) -> None:
             sys.exit()
 
 
-def _limit_memory(limits: Limits) -> None:
+def limit_memory(limits: Limits) -> None:
     """Let allocations beyond the limit fail, so that only the case fails which makes them.
 
     ``RLIMIT_DATA`` and not ``RLIMIT_AS``: the address space of torch says nothing of the memory it

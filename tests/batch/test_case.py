@@ -1,0 +1,166 @@
+"""One case: whole files in the staging folder, or an outcome that says why not."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nestseg.batch.case import run_case
+from nestseg.batch.failures import judge
+from nestseg.batch.jobs import Job, Settings
+from nestseg.batch.states import Cause
+from nestseg.bundle import loaded
+from nestseg.outputs.dicom.encoding import Encoding
+from nestseg_prep.dicom.references import SeriesRef
+from nestseg_prep.dicom.scan import scan
+from nestseg_prep.errors import InputError
+from nestseg_prep.nifti import read_nifti
+from nestseg_prep.phantom import Phantom, write
+
+MakeJob = Callable[..., Job]
+RAISE = 905
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle: Path) -> loaded.LoadedBundle:
+    return loaded.load(tiny_bundle)
+
+
+@pytest.fixture
+def settings(tiny_bundle: Path) -> Settings:
+    return Settings(tiny_bundle, dicom=Encoding.BINARY)
+
+
+def test_a_case_stages_whole_files_and_says_what_they_are(
+    bundle: loaded.LoadedBundle,
+    settings: Settings,
+    image: Callable[..., SeriesRef],
+    job: MakeJob,
+) -> None:
+    ref = image("head")
+    one = job(ref)
+    outcome = run_case(one, bundle, settings)
+    assert outcome.cause is None
+    assert {output.role: output.path for output in outcome.outputs} == {
+        "mask": "head_seg.nii.gz",
+        "preview": "head_preview.png",
+    }
+    assert {path.name for path in one.staging.iterdir()} == {o.path for o in outcome.outputs}
+    for output in outcome.outputs:
+        content = (one.staging / output.path).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == output.sha256
+        assert len(content) == output.size
+    mask = read_nifti(one.staging / "head_seg.nii.gz")
+    np.testing.assert_array_equal(mask.array, bundle.segment(read_nifti(ref.files[0])).array)
+    ml = {name: (mask.array == value).sum() / 1000 for value, name in bundle.labels.items()}
+    assert outcome.facts.volumes_ml == pytest.approx(ml)
+    assert set(outcome.facts.seconds) == {"read", "infer", "write"}
+    assert outcome.facts.peak_memory_mb > 100
+
+
+def test_a_dicom_series_gets_its_objects_too(
+    bundle: loaded.LoadedBundle, settings: Settings, tmp_path: Path, job: MakeJob
+) -> None:
+    phantom = Phantom(name="crop", modality="MR", plane="axial", columns=24, rows=24, slices=24)
+    write(phantom.datasets(), tmp_path / "mr")
+    (ref,) = scan(tmp_path / "mr").series
+    outcome = run_case(job(ref), bundle, settings)
+    assert outcome.reason == ""
+    assert [output.role for output in outcome.outputs] == ["mask", "preview", "seg", "sr"]
+
+
+def test_what_an_earlier_attempt_left_behind_is_gone(
+    bundle: loaded.LoadedBundle, settings: Settings, image: Callable[..., SeriesRef], job: MakeJob
+) -> None:
+    one = job(image("head"))
+    one.staging.mkdir()
+    (one.staging / "half.nii.gz").write_bytes(b"half")
+    assert run_case(one, bundle, settings).cause is None
+    assert not (one.staging / "half.nii.gz").exists()
+
+
+def test_a_worker_of_a_runner_that_lost_its_lease_writes_nothing(
+    bundle: loaded.LoadedBundle, settings: Settings, image: Callable[..., SeriesRef], job: MakeJob
+) -> None:
+    one = job(image("head"))
+    one.staging.parent.rmdir()
+    assert run_case(one, bundle, settings).cause is Cause.STORAGE
+    assert not one.staging.parent.exists()
+
+
+def test_a_damaged_a_changed_and_a_vanished_file_are_told_apart(
+    bundle: loaded.LoadedBundle,
+    settings: Settings,
+    image: Callable[..., SeriesRef],
+    job: MakeJob,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cut = image("cut")
+    path = cut.files[0]
+    path.write_bytes(path.read_bytes()[:2000])
+    outcome = run_case(job(cut), bundle, settings)
+    assert outcome.cause is Cause.INPUT
+    assert "cut" in outcome.reason
+
+    gone = image("gone")
+    gone.files[0].unlink()
+    assert run_case(job(gone), bundle, settings).cause is Cause.CHANGED
+
+    growing = image("growing")
+    from nestseg.batch import case  # noqa: PLC0415
+
+    def read_while_it_grows(ref: SeriesRef) -> object:
+        with ref.files[0].open("ab") as file:
+            file.write(b"more")
+        return read(ref)
+
+    read = case.read_volume
+    monkeypatch.setattr(case, "read_volume", read_while_it_grows)
+    assert run_case(job(growing), bundle, settings).cause is Cause.CHANGED
+
+
+def test_texts_of_foreign_exceptions_stay_inside(
+    bundle: loaded.LoadedBundle, settings: Settings, image: Callable[..., SeriesRef], job: MakeJob
+) -> None:
+    outcome = run_case(job(image("head", RAISE)), bundle, settings)
+    assert outcome.cause is Cause.ERROR
+    assert outcome.reason == "KeyError in stage infer"
+
+
+def test_gentle_means_smaller_tiles_and_says_so(
+    bundle: loaded.LoadedBundle, settings: Settings, image: Callable[..., SeriesRef], job: MakeJob
+) -> None:
+    outcome = run_case(job(image("large", size=48), gentle=True), bundle, settings)
+    assert outcome.cause is None
+    assert len(outcome.facts.notes) == 1
+    assert "tiles" in outcome.facts.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "stage", "cause"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), "write", Cause.STORAGE),
+        (OSError(errno.EROFS, "Read-only"), "write", Cause.STORAGE),
+        (OSError("reads back differently"), "write", Cause.STORAGE),
+        (OSError(errno.EIO, "I/O"), "read", Cause.ERROR),
+        (OSError(errno.EACCES, "denied", "/data/Doe^Jane"), "read", Cause.INPUT),
+        (OSError(errno.ENOENT, "gone", "/data/Doe^Jane"), "read", Cause.CHANGED),
+        (InputError("a line"), "infer", Cause.INPUT),
+        (MemoryError(), "infer", Cause.MEMORY),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "infer", Cause.MEMORY),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), "infer", Cause.MEMORY),
+        (RuntimeError("Doe^Jane"), "infer", Cause.ERROR),
+    ],
+)
+def test_causes(error: Exception, stage: str, cause: Cause) -> None:
+    wrapped = RuntimeError("applying transform to Doe^Jane")
+    wrapped.__cause__ = error
+    for one in (error, wrapped):
+        found, reason = judge(one, stage)
+        assert found is cause
+        assert "Doe" not in reason
