@@ -22,6 +22,7 @@ from nestseg.bundle.loaded import LoadedBundle
 from nestseg.bundle.manifest import digest
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg.outputs.preview import draw_preview, write_png
+from nestseg.outputs.snapshot import snapshot
 from nestseg.outputs.volumetry import volumes_ml
 from nestseg_prep import process_memory
 from nestseg_prep.dicom.references import SeriesRef
@@ -148,7 +149,9 @@ def _stage_files(
     (write_picture if is_picture else write_nifti)(mask, mask_path)
     preview = job.staging / f"{job.name}_preview.png"
     write_png(draw_preview(image, mask, bundle.labels), preview)
-    files = {"mask": mask_path, "preview": preview}
+    shot = job.staging / f"{job.name}_snapshot.zip"
+    snapshot(image, mask, bundle.labels).write(shot)
+    files = {"mask": mask_path, "preview": preview, "snapshot": shot}
     if settings.dicom and job.ref.kind == "dicom":  # other files have no patient to refer to
         files |= _write_dicom(mask, sizes, job, bundle, settings.dicom)
     return tuple(_output(role, path, job.staging) for role, path in files.items())

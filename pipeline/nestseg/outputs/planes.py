@@ -54,15 +54,16 @@ def draw_planes(
     grey, spacing = _canonical(image)
     flat, _ = _canonical(mask)
     low, high = window(image)
+    fullest = _fullest(flat)
     planes = []
     for axis, name in _PLANES:
         if 1 in (size for a, size in enumerate(grey.shape) if a != axis) and grey.size > 1:
             continue
-        index = _fullest(flat, axis)
+        at = (slice(None),) * axis + (fullest[axis],)  # `take` would copy the whole volume
         pixel = [s for a, s in enumerate(spacing) if a != axis]
-        scaled = (grey.take(index, axis).astype(np.float32) - low) / max(high - low, 1e-6)
+        scaled = (grey[at].astype(np.float32) - low) / max(high - low, 1e-6)
         shades = np.asarray(np.clip(scaled, 0, 1) * 255, dtype=np.uint8)
-        regions = flat.take(index, axis).astype(np.int32)
+        regions = flat[at].astype(np.int32)
         size = _size(shades.shape, pixel, height)
         rgb = np.stack([_upright(shades, size, Image.Resampling.BICUBIC)] * 3, axis=-1)
         _outline(rgb, _upright(regions, size, Image.Resampling.NEAREST), labels, line)
@@ -85,9 +86,21 @@ def _canonical(volume: Volume) -> tuple[npt.NDArray[Any], tuple[float, ...]]:
     return array, tuple(volume.spacing[int(k)] for k in order)
 
 
-def _fullest(mask: npt.NDArray[Any], axis: int) -> int:
-    areas = [int(np.count_nonzero(mask.take(k, axis))) for k in range(mask.shape[axis])]
-    return int(np.argmax(areas)) if any(areas) else mask.shape[axis] // 2
+def _fullest(mask: npt.NDArray[Any]) -> list[int]:
+    """Along each axis the plane with most mask; the middle one if there is none."""
+    slowest = int(np.argmax(np.abs(mask.strides)))  # slices along it lie together in memory
+    slices = np.moveaxis(mask, slowest, 0)
+    areas = np.zeros(len(slices), np.int64)
+    flat = np.zeros(slices.shape[1:], np.int32)
+    for k, one in enumerate(slices):
+        inside = one != 0
+        areas[k] = np.count_nonzero(inside)
+        flat += inside
+    if not areas.any():
+        return [size // 2 for size in mask.shape]
+    fullest = [int(flat.sum(axis=1).argmax()), int(flat.sum(axis=0).argmax())]
+    fullest.insert(slowest, int(areas.argmax()))
+    return fullest
 
 
 def _size(shape: tuple[int, ...], pixel: list[float], height: int) -> tuple[int, int]:

@@ -61,7 +61,7 @@ class Snapshot:
     steps: tuple[int, int, int]
 
     def write(self, path: Path) -> None:
-        """Write a new file and sync it.
+        """Write a new file, sync it, read it back and compare.
 
         Raises:
             OSError: it cannot be written, or is there.
@@ -77,6 +77,8 @@ class Snapshot:
                     archive.writestr(zipfile.ZipInfo(name, _LONG_AGO), content)
             file.flush()
             os.fsync(file.fileno())
+        if read_snapshot(path) != self:
+            raise OSError(f"{path.name}: read back otherwise than written")
 
     def _about(self) -> bytes:
         labels = [
