@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import os
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import IO, Any, Final, TypeAlias
 
 import nibabel as nib
 import numpy as np
@@ -51,11 +51,16 @@ def read_nifti(path: Path) -> Volume:
     return Volume(_finite(array, path), header.affine)
 
 
-def write_nifti(volume: Volume, path: Path) -> None:
+def write_nifti(volume: Volume, path: Path, step: float = 1.0) -> None:
     """Writes a volume so that under its name there is either nothing or a whole, verified file.
 
     The file gets sform = qform with code 1 (scanner) and mm, and the same bytes for the same
     volume.
+
+    Args:
+        volume: to write.
+        path: ends in .nii or .nii.gz.
+        step: what one unit of an integer volume stands for; readers multiply by it.
 
     Raises:
         InputError: the affine is sheared (readers would disagree where voxels lie), or the values
@@ -70,8 +75,8 @@ def write_nifti(volume: Volume, path: Path) -> None:
     # A name that ends as the final one does, so that it is read back by the same rules.
     temporary = path.with_name(f".{os.getpid()}.partial.{path.name}")
     try:
-        _write(array, volume.affine, temporary)
-        _verify(array, volume.affine, temporary)
+        _write(array, volume.affine, temporary, step)
+        _verify(array, volume.affine, temporary, step)
         temporary.replace(path)
     except InputError as error:
         raise InputError(str(error).replace(temporary.name, path.name)) from error
@@ -83,12 +88,17 @@ def write_nifti(volume: Volume, path: Path) -> None:
 def _true_values(image: nifti_header.Image) -> Array:
     stored = image.header.get_data_dtype()
     slope, intercept = image.dataobj.slope, image.dataobj.inter
-    raw = np.asarray(image.dataobj.get_unscaled())
+    raw = image.dataobj.get_unscaled()
+    if isinstance(raw, np.memmap):  # the file may change or go
+        raw = np.array(raw)
     if (slope, intercept) == (1.0, 0.0):
-        return np.array(raw, dtype=stored.newbyteorder("="), order="F")
+        return np.asarray(raw, dtype=stored.newbyteorder("="), order="F")
     # float32 holds 24 bits of a number exactly: enough for 8 and 16 bit voxels.
     exact = np.float64 if stored.itemsize > 2 else np.float32
-    return np.asarray(raw * np.float64(slope) + np.float64(intercept), dtype=exact, order="F")
+    values = np.empty(raw.shape, dtype=exact, order="F")
+    for k in range(raw.shape[-1]):  # plane by plane: the product takes eight bytes a voxel
+        values[..., k] = raw[..., k] * np.float64(slope) + np.float64(intercept)
+    return values
 
 
 def _finite(array: Array, path: Path) -> Array:
@@ -122,7 +132,7 @@ def _storable(array: Array) -> Array:
     return array
 
 
-def _write(array: Array, affine: affines.Affine, path: Path) -> None:
+def _write(array: Array, affine: affines.Affine, path: Path, step: float) -> None:
     image = _IMAGE(array, affine)
     image.set_sform(affine, code=_SCANNER)
     image.set_qform(affine, code=_SCANNER)
@@ -131,18 +141,38 @@ def _write(array: Array, affine: affines.Affine, path: Path) -> None:
         if path.name.endswith(".gz"):
             # No name and no time inside: the same volume gives the same bytes.
             with gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as packed:
-                image.to_stream(packed)
+                _write_image(image, packed, step)
         else:
-            image.to_stream(file)
+            _write_image(image, file, step)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _verify(array: Array, affine: affines.Affine, path: Path) -> None:
-    written = read_nifti(path)
-    if not np.array_equal(written.array, array):
+def _write_image(image: nifti_header.Image, file: IO[bytes] | gzip.GzipFile, step: float) -> None:
+    """The image as it is, and what its values are to be multiplied by."""
+    if step == 1:
+        image.to_stream(file)
+        return
+    # nibabel would divide the values by the slope of the header; they are divided already.
+    header = image.header.copy()
+    header.set_slope_inter(step, 0.0)
+    header["vox_offset"] = header.single_vox_offset
+    header.write_to(file)  # and that there are no extensions
+    array = np.asarray(image.dataobj)
+    for k in range(array.shape[2]):
+        file.write(array[:, :, k].tobytes(order="F"))
+
+
+def _verify(array: Array, affine: affines.Affine, path: Path, step: float) -> None:
+    with nifti_header.open_image(path) as (stream, image):
+        header = nifti_header.check_header(image, path)
+        read_back = np.asarray(image.dataobj.get_unscaled()).reshape(header.shape, order="F")
+        while stream.read(_CHUNK):
+            pass
+        slope = image.dataobj.slope
+    if not np.array_equal(read_back, array) or slope != np.float32(step):
         msg = f"{path.name}: what was written reads back differently; check the disk"
         raise OSError(msg)
-    if affines.corner_distance(written.affine, affine, written.shape) > _SAME_PLACE_MM:
+    if affines.corner_distance(header.affine, affine, array.shape) > _SAME_PLACE_MM:
         msg = f"{path.name}: the affine does not survive being written as float32"
         raise InputError(msg)

@@ -15,6 +15,7 @@ from nestseg.batch.failures import judge
 from nestseg.batch.jobs import Job, Settings
 from nestseg.batch.states import Cause
 from nestseg.bundle import loaded
+from nestseg.bundle.options import SegmentOptions
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.dicom.scan import scan
@@ -164,3 +165,21 @@ def test_causes(error: Exception, stage: str, cause: Cause) -> None:
         found, reason = judge(one, stage)
         assert found is cause
         assert "Doe" not in reason
+
+
+def test_maps_that_were_asked_for_lie_beside_the_mask(
+    bundle: loaded.LoadedBundle, tiny_bundle: Path, image: Callable[..., SeriesRef], job: MakeJob
+) -> None:
+    ref = image("head")
+    options = SegmentOptions(save_probabilities=True, save_uncertainty=True)
+    one = job(ref)
+    outcome = run_case(one, bundle, Settings(tiny_bundle, options=options))
+    assert outcome.reason == ""
+    files = {output.role: one.staging / output.path for output in outcome.outputs}
+    volumes = [read_nifti(files[f"probability-{value}"]).array for value in range(3)]
+    probabilities = np.stack(volumes)
+    np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-4)
+    mask = read_nifti(files["mask"]).array
+    top = np.take_along_axis(probabilities, mask[None].astype(int), 0)[0]
+    assert (top >= probabilities.max(0) - 1e-4).all()  # the mask is the argmax
+    assert ("uncertainty" in files) == (outcome.facts.uncertainty is not None)

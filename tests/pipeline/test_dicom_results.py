@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -17,6 +18,7 @@ from highdicom.sr import srread
 from pydicom.sequence import Sequence
 
 from nestseg.bundle import locate
+from nestseg.cli.segment import Manner
 from nestseg.cli.segment import run as segment
 from nestseg.outputs.dicom import results
 from nestseg.outputs.dicom.encoding import Encoding
@@ -35,6 +37,7 @@ from .conftest import MR_CROP
 from .dicom_help import ALGORITHM, NAMES, dicom_errors, random_labels
 
 BUNDLE = "hippocampus_unetpp"
+HERE = Manner(workers=0)  # no process to wait for
 VOLUMES = {"anterior hippocampus": 2.125, "posterior hippocampus": 1.5, "left kidney": 0.0}
 
 
@@ -90,6 +93,26 @@ def test_the_report_names_its_segments_images_and_algorithm(tmp_path):
     assert ALGORITHM.weights_sha256 in str(report)
     assert report.VerificationFlag == "UNVERIFIED"
     assert str(report.PatientName) == "Phantom^Nest"
+
+
+def test_the_same_result_is_the_same_object_and_another_is_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1770000000")
+    ref, mask = one_case(tmp_path / "in", Phantom(modality="MR").datasets())
+    for encoding in Encoding:
+        first, again = (
+            write_results(mask, ref, VOLUMES, NAMES, ALGORITHM, tmp_path / name, encoding)
+            for name in (f"{encoding}1", f"{encoding}2")
+        )
+        assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+        assert pydicom.dcmread(first.seg).ContentDate == "20260202"
+    changed = mask.array.copy()
+    changed[0, 0, 0] = 1 - min(changed[0, 0, 0], 1)
+    other = replace(mask, array=changed)
+    third = write_results(other, ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "other", encoding)
+    for path, other_path in zip(first, third, strict=True):
+        one, two = pydicom.dcmread(path), pydicom.dcmread(other_path)
+        assert one.SOPInstanceUID != two.SOPInstanceUID
+        assert one.SeriesInstanceUID != two.SeriesInstanceUID
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
@@ -148,7 +171,7 @@ def test_the_command_writes_dicom_for_dicom_and_says_so_for_nifti(mr_series, tmp
     image.set_sform(np.eye(4), code=1)
     nib.save(image, mr_series / "crop.nii.gz")
     out = tmp_path / "out"
-    assert segment([mr_series], BUNDLE, out, dicom=Encoding.LABELMAP) == 0
+    assert segment([mr_series], BUNDLE, out, dicom=Encoding.LABELMAP, manner=HERE) == 0
     assert "1 NIfTI files have no DICOM source" in capfd.readouterr().out
     record = json.loads((out / "run.json").read_text())
     (plain,) = [case for case in record["cases"] if case["kind"] == "nifti"]
@@ -241,7 +264,7 @@ def test_a_bundle_of_its_own_may_say_what_its_labels_are_in_codes(mr_series, tmp
     metadata["segment_codes"] = {"anterior hippocampus": {"category": code, "type": code}}
     path.write_text(json.dumps(metadata))
     out = tmp_path / "out"
-    assert segment([mr_series], str(bundle), out, dicom=Encoding.BINARY) == 0
+    assert segment([mr_series], str(bundle), out, dicom=Encoding.BINARY, manner=HERE) == 0
     (seg,) = out.glob("*_seg.dcm")
     assert [segment.type.meaning for segment in read_seg(seg).segments] == [
         "Amygdala",

@@ -1,5 +1,6 @@
 """Which level is kept: laws of the choice, and the file that remembers what it was made from."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nestseg.bundle.options import SegmentOptions
 from nestseg.pruning import chart, record
 from nestseg.pruning.choice import Choice, Level, Rule, choose
+from nestseg.pruning.level import resolved
 from nestseg_prep.errors import InputError
 
 
@@ -183,6 +186,27 @@ def test_the_record_serves_another_choice(made: record.Record, tmp_path: Path) -
     write(tmp_path, record.to_json(made))
     assert made.chosen.level == 2
     assert choose(record.read(tmp_path).levels, Rule(budget_ms=15)).level == 1
+
+
+def test_auto_is_the_level_that_a_pruning_of_these_weights_chose(
+    made: record.Record, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "organ_unetpp"
+    (bundle / "models").mkdir(parents=True)
+    (bundle / "models" / "model.pt").write_bytes(b"weights")
+    auto = SegmentOptions(tta="mirror", level="auto")
+    with pytest.raises(InputError, match=r"`nestseg prune organ_unetpp --data DATA --out DIR`"):
+        resolved(bundle, auto)
+    write(bundle, record.to_json(made))
+    with pytest.raises(InputError, match="other weights"):
+        resolved(bundle, auto)
+    ours = hashlib.sha256(b"weights").hexdigest()
+    full = replace(made, source=replace(made.source, weights_sha256=ours))
+    write(bundle, record.to_json(full))
+    assert resolved(bundle, auto) == SegmentOptions(tta="mirror", level=2)
+    write(bundle, record.to_json(replace(made, weights_sha256=ours)))  # what the pruning made
+    assert resolved(bundle, auto) == SegmentOptions(tta="mirror", level=None)
+    assert resolved(bundle, SegmentOptions(level=1)) == SegmentOptions(level=1)
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"schema": 1}', '{"schema": 99}', "[]"])

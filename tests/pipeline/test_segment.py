@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from nestseg.batch.cases import Case, choose
-from nestseg.batch.runner import run
+from nestseg.batch.cases import Names
 from nestseg.bundle import loaded, locate
+from nestseg.cli.segment import Manner
 from nestseg.cli.segment import run as segment
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.nifti import read_nifti, write_nifti
 from nestseg_prep.picture import read_picture
 from nestseg_prep.reading import read_volume
-from nestseg_prep.selection import Selection
 from nestseg_prep.volume import Volume
 
 BUNDLE = "hippocampus_unetpp"
+HERE = Manner(workers=0)  # no process to wait for
 
 
 @pytest.fixture(scope="module")
@@ -88,20 +88,18 @@ def test_the_mask_of_an_oblique_image_of_unequal_spacing_lies_on_its_voxels(
     assert overlap > 0.75  # half a voxel of shift would cost more than the coarse slices do
 
 
-def test_one_bad_case_never_stops_the_others(
-    bundle: loaded.LoadedBundle, mr_series: Path, tmp_path: Path
-) -> None:
+def test_one_bad_case_never_stops_the_others(mr_series: Path, tmp_path: Path) -> None:
+    cut = mr_series / "cut.nii.gz"
+    noise = np.random.default_rng(0).random((30, 30, 30)).astype(np.float32)
+    write_nifti(Volume(noise, np.eye(4)), cut)
+    cut.write_bytes(cut.read_bytes()[:-1000])
     out = tmp_path / "out"
-    out.mkdir()
-    (ref,) = scan(mr_series).series
-    lost = mr_series.parent / "lost.nii.gz"
-    write_nifti(Volume(np.zeros((30, 30, 30), np.uint8), np.eye(4)), lost)
-    (gone,) = scan(lost).series
-    lost.unlink()
-    results = run([Case("gone", gone), Case("whole", ref)], bundle, out)
-    assert [result.done for result in results] == [False, True]
-    assert "gone" not in {path.name.split("_")[0] for path in out.iterdir()}
-    assert "\n" not in results[0].error
+    assert segment([mr_series], BUNDLE, out, manner=HERE) == 1
+    cases = {case["case"]: case for case in json.loads((out / "run.json").read_text())["cases"]}
+    assert cases["cut"]["state"] == "failed"
+    assert "\n" not in cases["cut"]["error"]
+    assert {case["state"] for case in cases.values()} == {"failed", "done"}
+    assert "cut" not in {path.name.split("_")[0] for path in out.iterdir()}
 
 
 def test_masks_lie_on_the_grid_of_their_series(mr_series: Path, tmp_path: Path) -> None:
@@ -116,7 +114,7 @@ def test_masks_lie_on_the_grid_of_their_series(mr_series: Path, tmp_path: Path) 
 
 def test_the_record_says_what_was_run_and_what_came_of_it(mr_series: Path, tmp_path: Path) -> None:
     (mr_series / "notes.txt").write_text("no image")
-    segment([mr_series], BUNDLE, tmp_path / "out")
+    segment([mr_series], BUNDLE, tmp_path / "out", manner=HERE)
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     (case,) = record["cases"]
     assert case["state"] == "done"
@@ -133,10 +131,13 @@ def test_names_of_cases_are_safe_and_unique(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir()
         write_nifti(volume, path)
-    cases, skipped = choose(scan(tmp_path).series, Selection(["MR"]))
-    assert not skipped
-    names = [case.name for case in cases]
-    assert len(set(names)) == 3
+    series = scan(tmp_path).series
+    given = Names({})
+    names = [given.name(ref) for ref in series]
+    assert len({name.lower() for name in names}) == 3
+    assert [given.name(ref) for ref in series] == names
+    again = Names(dict(zip(names, (ref.key for ref in series), strict=True)))
+    assert [again.name(ref) for ref in reversed(series)] == names[::-1]
     assert "other" in names
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_") for name in names)
 
@@ -144,7 +145,7 @@ def test_names_of_cases_are_safe_and_unique(tmp_path: Path) -> None:
 def test_real_series_are_segmented_on_the_grid_of_dcm2niix(
     shared_data: Path, tmp_path: Path
 ) -> None:
-    assert segment([shared_data / "dicom"], BUNDLE, tmp_path / "out") == 0
+    assert segment([shared_data / "dicom"], BUNDLE, tmp_path / "out", manner=HERE) == 0
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     crops = [case for case in record["cases"] if case["kind"] == "dicom"]
     assert [case["state"] for case in crops] == ["done", "done"]
@@ -166,7 +167,7 @@ def test_an_archive_gives_the_masks_of_what_is_in_it(mr_series: Path, tmp_path: 
     packed.mkdir()
     shutil.make_archive(str(packed / "study"), "zip", mr_series)
     for source, out in ((mr_series, "plain"), (packed, "unpacked")):
-        assert segment([source], BUNDLE, tmp_path / out) == 0
+        assert segment([source], BUNDLE, tmp_path / out, manner=HERE) == 0
     plain, unpacked = (
         {path.name: read_nifti(path).array for path in (tmp_path / out).glob("*.nii.gz")}
         for out in ("plain", "unpacked")
@@ -181,7 +182,7 @@ def test_an_archive_gives_the_masks_of_what_is_in_it(mr_series: Path, tmp_path: 
 
 def test_the_mask_of_a_picture_is_a_picture(shared_data: Path, tmp_path: Path) -> None:
     source = shared_data / "nuclei_dsb2018" / "images" / "00071198d059ba7f.png"
-    assert segment([source], "nuclei_unetpp", tmp_path / "out") == 0
+    assert segment([source], "nuclei_unetpp", tmp_path / "out", manner=HERE) == 0
     image = read_picture(source)
     mask = read_picture(tmp_path / "out" / "00071198d059ba7f_seg.png")
     assert mask.shape == image.shape

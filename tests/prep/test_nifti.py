@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from SimpleITK import GetArrayFromImage, ReadImage
 
 from nestseg_prep import nifti
 from nestseg_prep.affine import corner_distance, shear, spacing
@@ -96,7 +97,7 @@ def test_a_write_that_fails_leaves_what_was_there(moment, path, monkeypatch):
 
 
 def test_a_write_that_the_disk_falsifies_is_noticed(path, monkeypatch):
-    def write_wrongly(array, affine, path):
+    def write_wrongly(array, affine, path, _step):
         image(np.zeros_like(array), affine).to_filename(path)
 
     monkeypatch.setattr(nifti, "_write", write_wrongly)
@@ -122,6 +123,31 @@ def test_integers_stay_integers_and_scaling_is_applied(path):
     raw = np.arange(4 * 5 * 6).reshape(4, 5, 6)
     np.testing.assert_array_equal(read_nifti(path).array, raw * 0.5 - 3)
     assert read_nifti(path).array.dtype == np.float32
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_step_says_what_a_unit_stands_for(suffix, tmp_path):
+    stored = np.random.default_rng(0).integers(0, 65536, (4, 5, 6)).astype(np.uint16)
+    file = tmp_path / f"v{suffix}"
+    write_nifti(Volume(stored, AFFINE), file, step=1 / 65535)
+    back = read_nifti(file)
+    assert back.array.dtype == np.float32
+    np.testing.assert_allclose(back.array, stored / 65535, atol=1e-6)
+    np.testing.assert_allclose(back.affine, AFFINE, atol=1e-5)
+    other = nib.load(file)
+    assert other.header.get_data_dtype() == np.uint16
+    np.testing.assert_allclose(other.get_fdata(), stored / 65535, atol=1e-6)
+    np.testing.assert_allclose(GetArrayFromImage(ReadImage(file)).T, stored / 65535, atol=1e-6)
+
+
+def test_what_was_read_does_not_change_with_the_file(tmp_path):
+    file = tmp_path / "v.nii"
+    write_nifti(Volume(np.full((4, 5, 6), 7, np.int16), AFFINE), file)
+    volume = read_nifti(file)
+    with file.open("r+b") as stream:
+        stream.seek(352)
+        stream.write(bytes(240))
+    assert (volume.array == 7).all()
 
 
 def test_singleton_axes_are_dropped_and_nifti_2_is_read(path):

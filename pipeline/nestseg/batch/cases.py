@@ -1,14 +1,12 @@
-"""Cases: which series of a scan are segmented, under which names, and why the others are not."""
+"""Cases: series that are segmented, under names that are theirs for good."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nestseg_prep.dicom.references import SeriesRef
-from nestseg_prep.selection import Selection
 
 _LONGEST_NAME = 80
 
@@ -18,51 +16,43 @@ class Case:
     """One series to segment.
 
     Attributes:
-        name: what its outputs are called; unique in a run, fit for a file name.
+        name: what its outputs are called; unique in a folder, fit for a file name.
         ref: the series.
+        input_digest: of its files when they were found.
+        gentle: whether to spare memory.
     """
 
     name: str
     ref: SeriesRef
+    input_digest: str = ""
+    gentle: bool = False
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """A series that is not segmented.
-
-    Attributes:
-        ref: the series.
-        refused: whether it cannot be trusted (else it does not fit the bundle).
-        reason: one sentence.
-    """
-
-    ref: SeriesRef
-    refused: bool
-    reason: str
-
-
-def choose(series: Iterable[SeriesRef], selection: Selection) -> tuple[list[Case], list[Skipped]]:
-    """Divide the series of a scan into cases and the rest.
+class Names:
+    """Gives each series a name, and the same one again.
 
     A DICOM series is named by its key, since what stands in its tags may lead to a patient; a NIfTI
-    file or picture keeps the name that its owner gave it.
+    file or picture keeps the name that its owner gave it, with the key behind it if another has
+    that name already.
+
+    Args:
+        taken: name → key, from journals.
     """
-    chosen: list[SeriesRef] = []
-    skipped: list[Skipped] = []
-    for one in selection.decide(series):
-        if one.taken:
-            chosen.append(one.ref)
-        else:
-            refused = not one.ref.accepted
-            reason = one.ref.reason if refused else one.reason
-            skipped.append(Skipped(one.ref, refused=refused, reason=reason))
-    stems = [_stem(ref) for ref in chosen]
-    many = Counter(stem.lower() for stem in stems)  # some file systems ignore case
-    cases = [
-        Case(stem if many[stem.lower()] == 1 else f"{stem}_{ref.key}", ref)
-        for stem, ref in zip(stems, chosen, strict=True)
-    ]
-    return cases, skipped
+
+    def __init__(self, taken: Mapping[str, str]) -> None:
+        self._keys = {name.lower(): key for name, key in taken.items()}  # some systems ignore case
+        self._names = {key: name for name, key in taken.items()}
+
+    def name(self, ref: SeriesRef) -> str:
+        """The name of a series."""
+        known = self._names.get(ref.key)
+        if known is not None:
+            return known
+        stem = _stem(ref)
+        name = stem if self._keys.get(stem.lower(), ref.key) == ref.key else f"{stem}_{ref.key}"
+        self._keys[name.lower()] = ref.key
+        self._names[ref.key] = name
+        return name
 
 
 def _stem(ref: SeriesRef) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nestseg.batch.states import Cause, Facts, Output
+from nestseg.bundle.options import SegmentOptions
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg_prep.dicom.references import SeriesRef
 
@@ -19,12 +20,14 @@ class Settings:
         dicom: how the SEG of a DICOM series stores labels; ``None`` for no SEG and SR.
         device: ``"cpu"``, ``"cuda"``, or ``"cuda:0,2"`` for one worker after the other on these
             GPUs; ``None`` for what the bundle says.
+        options: what is computed besides the mask, and how; its level is no longer ``"auto"``.
         threads: of a worker's computation; 0 shares the processor's cores among the workers.
     """
 
     bundle: Path
     dicom: Encoding | None = None
     device: str | None = None
+    options: SegmentOptions = field(default_factory=SegmentOptions)
     threads: int = 0
 
 

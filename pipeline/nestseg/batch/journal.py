@@ -107,7 +107,8 @@ class Journal:
                 "ON CONFLICT (key) DO UPDATE SET name = excluded.name, series = excluded.series, "
                 "state = excluded.state, reason = excluded.reason, cause = NULL, failures = 0, "
                 "publishing = NULL, input_digest = excluded.input_digest, "
-                "settings_digest = excluded.settings_digest, seen = excluded.seen",
+                "settings_digest = excluded.settings_digest, seen = excluded.seen, "
+                "outputs = CASE excluded.state WHEN 'found' THEN outputs ELSE '[]' END",
                 (
                     entry.key,
                     entry.name,

@@ -58,13 +58,18 @@ def fence(root: Path, token: int) -> list[Path]:
 
 
 def clear(folders: Iterable[Path]) -> None:
-    """Delete staging folders, and their parents if nothing else is in them."""
+    """Delete folders with all that is in them."""
     for folder in folders:
         # A worker of the runner before may still be writing; the next runner deletes the rest.
         shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):
-            folder.parent.rmdir()
-            folder.parent.parent.rmdir()
+
+
+def leave(staging: Path) -> None:
+    """Delete the folder of a token, and those above it if no other runner needs them."""
+    clear([staging])
+    with suppress(OSError):
+        staging.parent.rmdir()
+        staging.parent.parent.rmdir()
 
 
 def publish(

@@ -13,13 +13,17 @@ from nestseg.batch.view import CaseRow, RunHeader, RunView
 from nestseg_prep.errors import InputError
 
 
-def read_view(out: Path) -> RunView:
+def read_view(out: Path, *, only: Path | None = None) -> RunView:
     """Everything that the journals of an output folder say now.
+
+    Args:
+        out: the folder.
+        only: one of its journals; ``None`` for all.
 
     Raises:
         InputError: there is no journal, or one of them cannot be read.
     """
-    paths = schema.journals_in(out)
+    paths = [only] if only else schema.journals_in(out)
     if not paths:
         raise InputError(f"{out}: no journal; give the --out folder of `nestseg segment`")
     headers, rows = [], []
@@ -60,6 +64,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[tuple[tuple[bool, int, str],
 
 def _case(row: sqlite3.Row, token: int) -> CaseRow:
     series = json.loads(row["series"])
+    done = row["state"] == State.DONE
     return CaseRow(
         name=row["name"],
         key=row["key"],
@@ -72,8 +77,8 @@ def _case(row: sqlite3.Row, token: int) -> CaseRow:
         cause=row["cause"] and Cause(row["cause"]),
         reason=row["reason"],
         attempts=row["attempts"],
-        outputs=outputs_from(row["outputs"]),
-        facts=facts_from(row["facts"]),
+        outputs=outputs_from(row["outputs"]) if done else (),
+        facts=facts_from(row["facts"]) if done else Facts(),
         input_digest=row["input_digest"],
         started=row["started"],
         finished=row["finished"],

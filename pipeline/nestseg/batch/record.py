@@ -4,85 +4,92 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-from collections import Counter
-from collections.abc import Iterable
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nestseg.batch.cases import Skipped
-from nestseg.batch.runner import Result
-from nestseg.bundle.loaded import LoadedBundle
-from nestseg_prep.dicom.references import OtherFile
+from nestseg.batch.states import State
+from nestseg.batch.view import CaseRow, RunView
+from nestseg_prep.disk import sync_folder
 
 FILE_NAME = "run.json"
+_SKIPPED = (State.REFUSED, State.UNFIT)
 
 
-def write_record(
-    out: Path,
-    bundle: LoadedBundle,
-    results: Iterable[Result],
-    skipped: Iterable[Skipped],
-    others: Iterable[OtherFile],
-) -> Path:
-    """Write ``run.json`` into ``out``, under a temporary name first.
+def write_record(out: Path, view: RunView, staging: Path) -> Path:
+    """Write ``run.json`` from the journals.
+
+    Args:
+        out: the output folder.
+        view: what they say.
+        staging: the runner's own folder: one that has lost it cannot rename the file out of it.
 
     Returns:
         The path of the file.
+
+    Raises:
+        OSError: it cannot be written; the one before is still whole.
     """
+    header = view.header
     record = {
-        "nestseg": version("nestseg"),
-        "bundle": {
-            "name": bundle.name,
-            "version": bundle.version,
-            "weights_sha256": bundle.weights_sha256,
-        },
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": str(bundle.device),
-        "python": platform.python_version(),
-        "libraries": {name: version(name) for name in ("torch", "monai", "pydicom", "nibabel")},
-        "cases": [_case(result, out) for result in results],
-        "skipped": [_skipped(item) for item in skipped],
-        "other_files": dict(sorted(Counter(str(other.finding.code) for other in others).items())),
+        "nestseg": header.nestseg,
+        "bundle": header.bundle,
+        "options": header.options,
+        "started": header.started,
+        "finished": header.finished,
+        "device": header.device,
+        "python": header.python,
+        "libraries": header.libraries,
+        "cases": [_case(row) for row in view.rows if row.state not in _SKIPPED],
+        "skipped": [_skipped(row) for row in view.rows if row.state in _SKIPPED],
+        "other_files": header.other_files,
     }
-    path = out / FILE_NAME
-    partial = out / f".{FILE_NAME}.partial"
+    partial = staging / FILE_NAME
     with partial.open("w") as file:
         json.dump(record, file, indent=2)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
+    path = out / FILE_NAME
     partial.replace(path)
+    sync_folder(out)
     return path
 
 
-def _case(result: Result, out: Path) -> dict[str, Any]:
-    ref = result.case.ref
+def _case(row: CaseRow) -> dict[str, Any]:
+    paths = {output.role: output.path for output in row.outputs}
+    dicom = [paths[role] for role in ("seg", "sr") if role in paths]
     return {
-        "case": result.case.name,
-        "key": ref.key,
-        "kind": ref.kind,
-        "modality": ref.modality,
-        "shape": ref.shape,
-        "spacing_mm": ref.spacing,
-        "findings": [finding.to_json() for finding in ref.findings],
-        "state": "done" if result.done else "failed",
-        "error": result.error,
-        "mask": result.mask and str(result.mask.relative_to(out)),
-        "preview": result.preview and str(result.preview.relative_to(out)),
-        "dicom": result.dicom and [str(path.relative_to(out)) for path in result.dicom],
-        "volumes_ml": result.volumes_ml,
-        "seconds": round(result.seconds, 3),
+        "case": row.name,
+        "key": row.key,
+        "kind": row.kind,
+        "modality": row.modality,
+        "shape": row.shape,
+        "spacing_mm": row.spacing,
+        "findings": row.findings,
+        "state": row.state,
+        "error": row.reason,
+        "cause": row.cause,
+        "attempts": row.attempts,
+        "mask": paths.get("mask"),
+        "preview": paths.get("preview"),
+        "dicom": dicom or None,
+        "outputs": [asdict(output) for output in row.outputs],
+        "volumes_ml": row.facts.volumes_ml,
+        "uncertainty": row.facts.uncertainty,
+        "flags": [asdict(flag) for flag in row.facts.flags],
+        "notes": row.facts.notes,
+        "seconds": round(sum(row.facts.seconds.values()), 3),
+        "peak_memory_mb": row.facts.peak_memory_mb,
+        "in_last_run": row.seen,
     }
 
 
-def _skipped(item: Skipped) -> dict[str, Any]:
+def _skipped(row: CaseRow) -> dict[str, Any]:
     return {
-        "key": item.ref.key,
-        "kind": item.ref.kind,
-        "modality": item.ref.modality,
-        "state": "refused" if item.refused else "does-not-fit",
-        "reason": item.reason,
+        "key": row.key,
+        "kind": row.kind,
+        "modality": row.modality,
+        "state": row.state,
+        "reason": row.reason,
     }

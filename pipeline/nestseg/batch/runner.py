@@ -1,126 +1,159 @@
-"""Run a bundle over cases: the model is loaded once, and each case ends as done or as failed."""
+"""The loop of a batch: what is found is run, what has run gets its names, and nothing is lost."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from nestseg.batch.cases import Case
-from nestseg.bundle.loaded import LoadedBundle
-from nestseg.outputs.dicom.encoding import Encoding
-from nestseg.outputs.preview import draw_preview, write_png
-from nestseg.outputs.volumetry import volumes_ml
-from nestseg_prep.errors import describe
-from nestseg_prep.nifti import write_nifti
-from nestseg_prep.picture import write_picture
-from nestseg_prep.reading import read_volume
-from nestseg_prep.volume import Volume
+from nestseg.batch.discovery import Discovery
+from nestseg.batch.events import Event, Kind, Listener
+from nestseg.batch.intake import Intake
+from nestseg.batch.jobs import Job, Loaded
+from nestseg.batch.journal import Journal
+from nestseg.batch.pool import Pool
+from nestseg.batch.settlement import Settlement
+from nestseg.batch.stops import LeaseLostError
 
-if TYPE_CHECKING:
-    from nestseg.outputs.dicom.results import DicomFiles
+_TICK_S = 0.2
+_MOST_WAITING = 500  # cases in memory; what is found beyond them waits in the walk
 
 
-@dataclass(frozen=True)
-class Result:
-    """What became of a case.
+class Wishes(NamedTuple):
+    """What a runner looks at between two steps; set by signals and by the lease.
 
     Attributes:
-        case: the case.
-        error: why it failed, one line; empty if it was done.
-        mask: the label map on the grid of the source.
-        preview: a picture of it.
-        dicom: the same as DICOM objects, where they were asked for and the source is DICOM.
-        volumes_ml: size of each label.
-        seconds: wall time of the case.
+        stop: whether to begin nothing more.
+        lost: whether another runner has taken over.
     """
 
-    case: Case
-    error: str = ""
-    mask: Path | None = None
-    preview: Path | None = None
-    dicom: DicomFiles | None = None
-    volumes_ml: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-
-    @property
-    def done(self) -> bool:
-        """Whether every output was written."""
-        return not self.error
+    stop: Callable[[], bool]
+    lost: Callable[[], bool]
 
 
-def run(
-    cases: Iterable[Case],
-    bundle: LoadedBundle,
-    out: Path,
-    *,
-    dicom: Encoding | None = None,
-    on_result: Callable[[Result], None] | None = None,
-) -> list[Result]:
-    """Segment every case into ``out``: ``NAME_seg.nii.gz`` and ``NAME_preview.png``.
+@dataclass
+class Loop:
+    """One run, from the first finding to the last case.
 
-    The mask of a picture is a picture, ``NAME_seg.png``, whose values are the labels. With
-    ``dicom``, DICOM series also get ``NAME_seg.dcm`` and ``NAME_sr.dcm``.
-
-    Args:
-        cases: what to segment.
-        bundle: with what.
-        out: an existing folder.
-        dicom: how the SEG stores labels; ``None`` for no DICOM results.
-        on_result: called when a case is finished.
+    Attributes:
+        journal: the truth.
+        discovery: where cases come from.
+        intake: what becomes of what was found.
+        settlement: what becomes of what has run.
+        make_pool: called when the first case is to be run: a run without any loads no model.
+        on_loaded: called with what the pool has loaded.
+        wishes: of the outside.
+        tell: is told of everything.
+        patience_s: how long running cases may go on after a wish to stop.
     """
-    results = []
-    for case in cases:
-        results.append(_run_case(case, bundle, out, dicom))
-        if on_result is not None:
-            on_result(results[-1])
-    return results
 
+    journal: Journal
+    discovery: Discovery
+    intake: Intake
+    settlement: Settlement
+    make_pool: Callable[[], Pool]
+    on_loaded: Callable[[Loaded], None]
+    wishes: Wishes
+    tell: Listener
+    patience_s: float
+    _pool: Pool | None = None
+    _waiting: deque[Case] = field(default_factory=deque)
+    _running: dict[str, tuple[Case, Job]] = field(default_factory=dict)
 
-def _run_case(case: Case, bundle: LoadedBundle, out: Path, dicom: Encoding | None) -> Result:
-    start = time.perf_counter()
-    is_picture = (
-        case.ref.kind == "picture" and case.ref.shape is not None and case.ref.shape[2] == 1
-    )
-    mask_path = out / f"{case.name}_seg{'.png' if is_picture else '.nii.gz'}"
-    write_mask = write_picture if is_picture else write_nifti
-    preview_path = out / f"{case.name}_preview.png"
-    try:
-        image = read_volume(case.ref)
-        mask = bundle.segment(image)
-        picture = draw_preview(image, mask, bundle.labels)
-        write_mask(mask, mask_path)
-        write_png(picture, preview_path)
-        sizes = volumes_ml(mask, bundle.labels)
-        files = _write_dicom(case, mask, sizes, bundle, out, dicom) if dicom else None
-    except Exception as error:  # noqa: BLE001  one bad case must never stop the others
-        return Result(case, error=describe(error), seconds=time.perf_counter() - start)
-    return Result(
-        case,
-        mask=mask_path,
-        preview=preview_path,
-        dicom=files,
-        volumes_ml=sizes,
-        seconds=time.perf_counter() - start,
-    )
+    def run(self) -> bool:
+        """Run everything.
 
+        Returns:
+            Whether it came to its end; ``False`` after a wish to stop.
 
-def _write_dicom(
-    case: Case,
-    mask: Volume,
-    sizes: dict[str, float],
-    bundle: LoadedBundle,
-    out: Path,
-    encoding: Encoding,
-) -> DicomFiles | None:
-    """SEG and SR of a DICOM series; a NIfTI file has no patient and no slices to refer to."""
-    if case.ref.kind != "dicom":
-        return None
-    # Imported here: highdicom costs half a second, and most runs write no DICOM.
-    from nestseg.outputs.dicom.algorithm import Algorithm  # noqa: PLC0415
-    from nestseg.outputs.dicom.results import write_results  # noqa: PLC0415
+        Raises:
+            LeaseLostError: another runner has taken over.
+            StorageError: the output folder takes no more.
+            InputError: the bundle cannot be loaded, or an input is not there.
+        """
+        finished = False
+        try:
+            while not finished and not self.wishes.stop():
+                self._check()
+                busy = bool(self._waiting or self._running)
+                self._find(0.0 if busy else _TICK_S)
+                self._hand_out()
+                self._collect(_TICK_S)
+                finished = self.discovery.finished and not self._waiting and not self._running
+            if not finished:
+                self._wind_down()
+        finally:
+            if self._pool is not None:
+                self._pool.close(kill=bool(self._running))
+        return finished
 
-    algorithm = Algorithm(bundle.name, bundle.version, bundle.weights_sha256, bundle.segment_codes)
-    return write_results(mask, case.ref, sizes, bundle.labels, algorithm, out / case.name, encoding)
+    def _check(self) -> None:
+        if self.wishes.lost():
+            raise LeaseLostError
+
+    def _find(self, timeout_s: float) -> None:
+        """Take findings, as many as there are, up to a number of cases in memory."""
+        while not self.discovery.finished and len(self._waiting) < _MOST_WAITING:
+            taken = self.discovery.take(timeout_s)
+            if taken.last:
+                self._scanned()
+            if taken.nothing:
+                return
+            for key in taken.replaced - {one.ref.key for one in taken.decisions}:
+                self._forget(key)
+            for one in taken.decisions:
+                case = self.intake.take(one)
+                if case is not None:
+                    self._withdraw(case.ref.key)
+                    self._waiting.append(case)
+            timeout_s = 0.0
+
+    def _scanned(self) -> None:
+        others = dict(sorted(self.discovery.others.items()))
+        self.journal.note(scanned=True, other_files=others)
+        self.tell(Event(Kind.SCANNED, facts={"files": self.discovery.files}))
+
+    def _forget(self, key: str) -> None:
+        self._withdraw(key)
+        self.intake.forget(key)
+
+    def _withdraw(self, key: str) -> None:
+        """A series that was handed out before: whatever is done about it is in vain."""
+        self._waiting = deque(case for case in self._waiting if case.ref.key != key)
+        for name, (case, _) in list(self._running.items()):
+            if case.ref.key == key and self._pool is not None:
+                self._pool.cancel(name)
+                del self._running[name]
+
+    def _hand_out(self) -> None:
+        if self._waiting and self._pool is None:
+            self.tell(Event(Kind.LOADING))
+            self._pool = self.make_pool()
+            self.on_loaded(self._pool.ready())
+        while self._waiting and self._pool is not None and self._pool.free:
+            case = self._waiting.popleft()
+            job = self.settlement.begin(case)
+            self._running[case.name] = case, job
+            self._pool.submit(job)
+
+    def _collect(self, timeout_s: float) -> None:
+        if self._pool is None or not self._running:
+            return
+        for outcome in self._pool.wait(timeout_s):
+            case, job = self._running.pop(outcome.name)
+            self._check()
+            again = self.settlement.settle(case, job, outcome)
+            if again is not None:
+                self._waiting.append(again)
+
+    def _wind_down(self) -> None:
+        """Let running cases end, for a while; give the rest back."""
+        self.tell(Event(Kind.STOPPING, facts={"running": len(self._running)}))
+        until = time.monotonic() + self.patience_s
+        while self._running and time.monotonic() < until:
+            self._collect(_TICK_S)
+        for case, _ in self._running.values():
+            self.journal.release(case.ref.key)

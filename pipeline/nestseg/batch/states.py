@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from nestseg.outputs.flag import Flag
+
+__all__ = ["Cause", "Facts", "Flag", "Output", "State"]
+
 
 class State(StrEnum):
     """Where a case stands.
@@ -49,21 +53,6 @@ class Output:
     path: str
     sha256: str
     size: int
-
-
-@dataclass(frozen=True)
-class Flag:
-    """Something about a mask that a person should look at.
-
-    Attributes:
-        code: short and stable, ``"touches-border"``.
-        sentence: what it is, in plain words, free of patient data.
-        label: which structure, ``""`` for the whole mask.
-    """
-
-    code: str
-    sentence: str
-    label: str = ""
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def load(settings: Settings) -> LoadedBundle:
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    bundle = loaded.load(settings.bundle)
+    bundle = loaded.load(settings.bundle, settings.options)
     wanted = (settings.device or str(bundle.device)).split(":")[0]
     if bundle.device.type != wanted:
         raise InputError(f"--device {settings.device}: the bundle computes on {bundle.device.type}")
@@ -122,7 +122,7 @@ class _Worker:
 
     def _infer(self, work: Work) -> Work:
         self._send(Entered(work.job.name, Stage.INFER))
-        return self._case.infer(work, self._bundle)
+        return self._case.infer(work, self._bundle, self._settings)
 
     def _write(self, work: Work) -> None:
         self._send(Entered(work.job.name, Stage.WRITE))

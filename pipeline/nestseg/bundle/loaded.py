@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from monai.transforms import Compose, SaveImaged
 
+from nestseg.bundle import examining
 from nestseg.bundle.built import BundleConfig
+from nestseg.bundle.options import Level, SegmentOptions
 from nestseg.bundle.selection import read_selection
-from nestseg_prep.affine import corner_distance
+from nestseg.networks.levels import at_level, levels
+from nestseg.outputs.plausibility import Expected, expectations
+from nestseg.outputs.segmentation import Segmentation
 from nestseg_prep.errors import InputError
 from nestseg_prep.selection import Selection
 from nestseg_prep.volume import Volume
-
-_SAME_PLACE_MM = 1e-3
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class LoadedBundle:
         segment_codes: what labels mean in codes, where the metadata say so
             (``nestseg.outputs.dicom.terminology``).
         selection: which series it takes.
+        expected: label value → what its structure looks like, where the metadata say so.
         device: where it computes.
+        members: the further bundles of an ensemble.
     """
 
     name: str
@@ -48,6 +51,9 @@ class LoadedBundle:
     _network: torch.nn.Module
     _inferer: Any
     _postprocessing: Compose
+    expected: dict[int, Expected] = field(default_factory=dict)
+    members: tuple[LoadedBundle, ...] = ()
+    _parts: dict[int, torch.nn.Module] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
@@ -55,41 +61,60 @@ class LoadedBundle:
         return sum(weight.numel() for weight in self._network.parameters())
 
     def segment(self, volume: Volume) -> Volume:
-        """Label every voxel of an image.
+        """Label every voxel of an image: the mask of :meth:`examine`."""
+        return self.examine(volume).mask
+
+    def examine(self, volume: Volume, options: SegmentOptions | None = None) -> Segmentation:
+        """Label every voxel of an image, and say how sure the network is.
 
         Args:
             volume: the image, true values.
-
-        Returns:
-            The label map on exactly the voxels of ``volume``: uint8, or uint16 where a label is
-            above 255.
+            options: what else to compute, and how; those that the bundle was loaded with.
 
         Raises:
+            InputError: the bundle cannot do what the options ask for.
             RuntimeError: the mask came back on another grid than the image's.
         """
-        data = self._preprocessing({"image": volume})
-        with torch.no_grad():
-            logits = self._inferer(data["image"][None].to(self.device), self._network)
-        data["pred"] = logits[0]
-        mask = self._postprocessing(data)["pred"]
-        kind = np.uint8 if max(self.labels, default=0) < 256 else np.uint16
-        array = np.asarray(mask[0].cpu(), dtype=kind)
-        if (
-            array.shape != volume.shape
-            or corner_distance(mask.affine, volume.affine, volume.shape) > _SAME_PLACE_MM
-        ):
-            raise RuntimeError(
-                f"the mask came back on a grid of {array.shape}, the image has {volume.shape}"
-            )
-        return Volume(array, volume.affine, volume.series_uid, volume.sop_uids, volume.source)
+        return examining.examine(self, volume, options or SegmentOptions())
+
+    def network_at(self, level: Level) -> torch.nn.Module:
+        """The network, or the part of it that the head at ``level`` needs; made once.
+
+        Raises:
+            InputError: it has no such head.
+        """
+        if level is None:
+            return self._network
+        if level == "auto":
+            raise ValueError("auto stands for a level: nestseg.pruning.level says which")
+        if level not in self._parts:
+            known = levels(self._network)
+            if level not in known:
+                there = ", ".join(f"L{one}" for one in known) or "no levels"
+                raise InputError(f"{self.name}: no level L{level}; its network has {there}")
+            self._parts[level] = at_level(self._network, level)
+        return self._parts[level]
 
 
-def load(bundle: Path) -> LoadedBundle:
+def load(bundle: Path, options: SegmentOptions | None = None) -> LoadedBundle:
     """Build everything that the bundle's inference config describes. This runs the bundle's code.
 
+    Args:
+        bundle: its folder.
+        options: what it will be asked for; the ensemble is loaded with it.
+
     Raises:
-        InputError: a config or the weights are missing, damaged or do not fit together.
+        InputError: a config or the weights are missing, damaged or do not fit together, or the
+            bundle cannot do what the options ask for.
     """
+    first = _load(bundle)
+    if options is not None:
+        first = replace(first, members=tuple(_load(folder) for folder in options.ensemble))
+        examining.check(first, options)
+    return first
+
+
+def _load(bundle: Path) -> LoadedBundle:
     config = BundleConfig(bundle, "inference.json")
     names = ("preprocessing", "network", "inferer", "postprocessing", "device")
     parts = {name: config.build(name) for name in names}
@@ -109,6 +134,7 @@ def load(bundle: Path) -> LoadedBundle:
         _network=parts["network"].eval(),
         _inferer=parts["inferer"],
         _postprocessing=Compose(steps),
+        expected=expectations(config.metadata),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from nestseg.batch.engines import Engine
 from nestseg.cli import bundle as bundle_commands
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg_prep.dicom.rules import Rules
@@ -167,12 +168,63 @@ def segment(  # noqa: PLR0913  one for each option
     ] = Encoding.BINARY,
     send_to: SendTo = "",
     trust: Trust = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that segment, 1 by default; 0 for none but this one. With Ray the most "
+            "actors, by default as many as the cluster holds.",
+        ),
+    ] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="What runs the cases: processes here, or Ray's on many machines.")
+    ] = Engine.LOCAL,
+    ray_address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster; without it one is started here.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, or cuda:0,2 for one worker on each of these.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.001, help="Seconds that a case may take.")
+    ] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(help="Memory of a worker, as 6GB or 800MB.")
+    ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Also try cases again that failed too often.")
+    ] = False,
+    shard: Annotated[
+        str | None, typer.Option(help="i/n: only the i-th of n parts of the cases.")
+    ] = None,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Say what happens as JSON lines on stderr.")
+    ] = False,
+    show_phi: Annotated[
+        bool, typer.Option("--show-phi", help="Name files in these lines (patient data).")
+    ] = False,
 ) -> None:
-    """Segment every series that fits the bundle; masks lie on the source voxels."""
+    """Segment every series that fits the bundle; masks lie on the source voxels.
+
+    The same command goes on where it was stopped, and does nothing twice.
+    """
+    from nestseg.cli import amounts
     from nestseg.cli.choice import selection as chosen
     from nestseg.cli.network import Pacs, Source
-    from nestseg.cli.segment import run_with_pacs
+    from nestseg.cli.segment import Manner, run_with_pacs
 
+    manner = Manner(
+        workers,
+        device,
+        timeout,
+        amounts.megabytes(max_memory),
+        retry=retry,
+        shard=amounts.shard(shard),
+        log_json=log_json,
+        show_phi=show_phi,
+        engine=engine,
+        ray_address=ray_address,
+    )
     selection = chosen(bundle, select, one_per_study=one_per_study)
     wanted = Source(source, study, series, match or ()) if source else None
     pacs = Pacs(wanted, deidentify=deidentify, send_to=send_to)
@@ -186,6 +238,7 @@ def segment(  # noqa: PLR0913  one for each option
             trust=trust,
             dicom=seg_type if dicom or send_to else None,  # what is sent is DICOM
             rules=Rules(fill_missing, min_slices),
+            manner=manner,
         )
     )
 

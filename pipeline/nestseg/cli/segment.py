@@ -4,32 +4,65 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
+from nestseg.batch.engines import Engine
+from nestseg.batch.stops import ExitCode, StopError
 from nestseg.bundle import locate
 from nestseg.bundle.selection import read_selection
-from nestseg.cli import bundles, tables
-from nestseg.cli.scan import check_exist, scan_with_progress
+from nestseg.cli import bundles, signals, tables
+from nestseg.cli.scan import check_exist
 from nestseg_prep.dicom.rules import SAFE, Rules
 from nestseg_prep.errors import InputError
 from nestseg_prep.site_key import mark_folder
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from nestseg.batch.cases import Skipped
-    from nestseg.batch.runner import Result
+    from nestseg.batch.pool import Pool
+    from nestseg.batch.session import Ending
     from nestseg.cli.network import Pacs
     from nestseg.outputs.dicom.encoding import Encoding
-    from nestseg_prep.dicom.references import OtherFile, ScanResult
     from nestseg_prep.selection import Selection
 
-ALL_DONE = 0
-SOME_FAILED = 1
+
+@dataclass(frozen=True)
+class Manner:
+    """How a run goes about its work; none of it changes results.
+
+    Attributes:
+        workers: processes; 0 for none but this one, ``None`` for one, or with Ray for as many
+            actors as the cluster holds.
+        device: see ``nestseg.batch.jobs.Settings``.
+        timeout_s: for a case.
+        memory_mb: for a case.
+        retry: try quarantined cases again.
+        shard: ``(3, 8)`` for the third of eight parts of the cases.
+        log_json: say everything in JSON.
+        show_phi: name the files of cases.
+        engine: what runs the cases.
+        ray_address: of a Ray cluster; ``None`` starts one here.
+    """
+
+    workers: int | None = None
+    device: str | None = None
+    timeout_s: float | None = None
+    memory_mb: int | None = None
+    retry: bool = False
+    shard: tuple[int, int] | None = None
+    log_json: bool = False
+    show_phi: bool = False
+    engine: Engine = Engine.LOCAL
+    ray_address: str | None = None
+
+    def check(self) -> None:
+        """Raise an InputError where it contradicts itself."""
+        if self.workers == 0 and self.engine is Engine.RAY:
+            raise InputError("--engine ray needs a worker; give --workers 1 or more, or leave it")
+        if self.workers == 0 and (self.timeout_s is not None or self.memory_mb is not None):
+            raise InputError("--timeout and --max-memory need a worker; give --workers 1 or more")
 
 
 def run(
@@ -41,8 +74,9 @@ def run(
     dicom: Encoding | None = None,
     selection: Selection | None = None,
     rules: Rules = SAFE,
+    manner: Manner | None = None,
 ) -> int:
-    """Segment every fitting series below ``paths``.
+    """Segment every fitting series below ``paths`` that is not yet done.
 
     Args:
         paths: folders or files.
@@ -52,61 +86,84 @@ def run(
         dicom: how to write DICOM SEG, with SR; ``None`` for neither.
         selection: which series, instead of the bundle's own rules.
         rules: what is refused.
+        manner: how.
 
     Returns:
-        0 if every fitting case was done, else 1.
+        See :class:`nestseg.batch.stops.ExitCode`.
 
     Raises:
         InputError: nothing could be started: no such input, bundle or weights, the audit refuses
             the bundle, nothing fits, or ``out`` cannot be written.
     """
+    manner = manner or Manner()
+    manner.check()
     folder = bundles.find(bundle_name)
     if not locate.is_ours(folder) and not trust:
         _refuse_unlisted(folder)
     selection = selection or read_selection(folder)
     check_exist(paths)
-    _check_writable(out, paths)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".nestseg-unpacked-") as unpacked:
-        found = scan_with_progress(paths, Path(unpacked), rules, pictures=selection.pictures)
-        return _segment(paths[0], found, folder, out, selection, dicom)
+    with ExitStack() as stack:
+        stack.enter_context(signals.private())
+        _check_writable(out, paths)
+        stop = stack.enter_context(signals.stopping())
+        try:
+            ending = _run(paths, folder, out, selection, rules, dicom, manner, stop)
+        except StopError as error:
+            line = f"nestseg: {out}: {error}"
+            tables.stderr.print(line, soft_wrap=True, markup=False, highlight=False)
+            return error.code
+    return _report(ending, paths[0], out, stop, dicom=dicom is not None)
 
 
-def _segment(
-    first: Path,
-    found: ScanResult,
+def _run(
+    paths: list[Path],
     folder: Path,
     out: Path,
     selection: Selection,
+    rules: Rules,
     dicom: Encoding | None,
-) -> int:
-    """Segment what a scan of ``first`` and other paths found, with the bundle in ``folder``."""
-    with tables.stderr.status("Loading the model …"):
-        from nestseg.batch import cases as batch_cases
-        from nestseg.batch import record, runner
-        from nestseg.bundle import loaded
+    manner: Manner,
+    stop: signals.Stop,
+) -> Ending:
+    from nestseg.batch import digests, session
+    from nestseg.batch.discovery import Inputs
+    from nestseg.batch.jobs import Settings
+    from nestseg.cli import progress
 
-        cases, skipped = batch_cases.choose(found.series, selection)
-        if not cases:
-            raise InputError(_nothing_fits(first, skipped, found.others))
-        bundle = loaded.load(folder)
-    with tables.progress() as bar:
-        task = bar.add_task("Segmenting", total=len(cases))
-        results = runner.run(cases, bundle, out, dicom=dicom, on_result=lambda _: bar.advance(task))
-    path = record.write_record(out, bundle, results, skipped, found.others)
-    _report(results, skipped, list(bundle.labels.values()))
-    if found.others:
-        tables.console.print(f"Files that are no series: {tables.counted(found.others)}")
-    for result in results:
-        if not result.done:
-            line = f"nestseg: {result.case.name}: {result.error}"
-            tables.stderr.print(line, soft_wrap=True, markup=False, highlight=False)
-    if dicom and (files := sum(result.case.ref.kind == "nifti" for result in results)):
-        tables.console.print(f"{files} NIfTI files have no DICOM source: no SEG and SR for them")
-    done = sum(result.done for result in results)
-    tables.console.print(
-        f"{done} of {len(results)} cases done; masks and previews in {out}, record in {path}"
+    settings = Settings(folder, dicom=dicom, device=manner.device)
+    options: dict[str, Any] = {"dicom": dicom and dicom.value}
+    order = session.Order(
+        out,
+        Inputs(paths, selection, rules),
+        digests.settings_digest([folder], rules, options),
+        options,
+        manner.shard,
+        retry=manner.retry,
     )
-    return ALL_DONE if done == len(results) else SOME_FAILED
+    with progress.listener(as_json=manner.log_json, show_phi=manner.show_phi) as tell:
+        return session.run(order, _pool_maker(settings, manner), tell, stop=stop)
+
+
+def _pool_maker(settings: Any, manner: Manner) -> Callable[[], Pool]:
+    """What makes the workers, or what stands for them; torch is imported only then."""
+
+    def make() -> Pool:
+        if manner.workers == 0:
+            from nestseg.batch.in_process import InProcessPool
+
+            return InProcessPool(settings)
+        from nestseg.batch.jobs import Limits
+
+        limits = Limits(manner.memory_mb, manner.timeout_s)
+        if manner.engine is Engine.RAY:
+            from nestseg.batch.ray_pool import RayPool
+
+            return RayPool(settings, limits, manner.workers or 0, manner.ray_address)
+        from nestseg.batch.local import LocalPool
+
+        return LocalPool(settings, limits, manner.workers or 1)
+
+    return make
 
 
 def run_with_pacs(
@@ -115,10 +172,7 @@ def run_with_pacs(
     out: Path,
     selection: Selection,
     pacs: Pacs,
-    *,
-    trust: bool,
-    dicom: Encoding | None = None,
-    rules: Rules = SAFE,
+    **options: Any,
 ) -> int:
     """Segment what lies below ``paths`` or is fetched, and send the results.
 
@@ -128,12 +182,10 @@ def run_with_pacs(
         out: made if missing.
         selection: which series.
         pacs: where series come from and results go.
-        trust: as for :func:`run`.
-        dicom: likewise.
-        rules: likewise.
+        options: as for :func:`run`.
 
     Returns:
-        0 if every fitting case was done and every result stored, else 1.
+        As :func:`run`; 1 also if a result was not stored.
 
     Raises:
         InputError: as :func:`run`, or a server does not answer.
@@ -145,14 +197,11 @@ def run_with_pacs(
     address = network.check_address(pacs.send_to)
     if pacs.source:
         with network.fetched(pacs.source, out, selection.modalities) as folder:
-            paths = [folder]
-            code = run(
-                paths, bundle_name, out, trust=trust, dicom=dicom, selection=selection, rules=rules
-            )
+            code = run([folder], bundle_name, out, selection=selection, **options)
     else:
-        code = run(
-            paths, bundle_name, out, trust=trust, dicom=dicom, selection=selection, rules=rules
-        )
+        code = run(paths, bundle_name, out, selection=selection, **options)
+    if code not in (ExitCode.ALL_DONE, ExitCode.SOME_FAILED):
+        return code
     if pacs.deidentify:
         from nestseg.cli.deidentify import results
 
@@ -160,6 +209,37 @@ def run_with_pacs(
     if address:
         code = max(code, network.send_folder([out], address, patient=True))
     return code
+
+
+def _report(ending: Ending, first: Path, out: Path, stop: signals.Stop, *, dicom: bool) -> int:
+    from nestseg.batch.record import FILE_NAME
+    from nestseg.batch.states import State
+    from nestseg.cli import summary
+
+    if ending.finished and not ending.fitting:
+        raise InputError(_nothing_fits(first, ending))
+    summary.show(ending.view)
+    cases = summary.cases_of(ending.view)
+    if dicom and (files := sum(row.kind == "nifti" for row in cases)):
+        tables.console.print(f"{files} NIfTI files have no DICOM source: no SEG and SR for them")
+    done = sum(row.state is State.DONE for row in cases)
+    tables.console.print(
+        f"{done} of {len(cases)} cases done; masks and previews in {out}, "
+        f"record in {out / FILE_NAME}, {_page(out)}"
+    )
+    if not ending.finished:
+        return 128 + stop.number
+    return ExitCode.ALL_DONE if done == len(cases) else ExitCode.SOME_FAILED
+
+
+def _page(out: Path) -> str:
+    """Write the report; without one, every result is there all the same."""
+    from nestseg import report
+
+    try:
+        return f"report in {report.write(out)}"
+    except OSError as error:
+        return f"no report ({error.strerror}): `nestseg report {out}` writes it again"
 
 
 def _refuse_unlisted(bundle: Path) -> None:
@@ -170,34 +250,6 @@ def _refuse_unlisted(bundle: Path) -> None:
     if found:
         more = f" (and {len(found) - 1} more: `nestseg bundle check`)" if len(found) > 1 else ""
         raise InputError(f"{bundle.name}: {found[0].line}{more}; --trust runs it all the same")
-
-
-def _report(results: list[Result], skipped: list[Skipped], labels: list[str]) -> None:
-    columns = [f"{label} ml" for label in labels]
-    rows = tables.table("Cases", "case", "modality", "shape voxels", *columns, "s", "outcome")
-    for result in results:
-        sizes = [f"{result.volumes_ml[label]:.2f}" if result.done else "–" for label in labels]
-        rows.add_row(
-            result.case.name,
-            tables.modality(result.case.ref),
-            tables.by(result.case.ref.shape),
-            *sizes,
-            f"{result.seconds:.1f}",
-            "[green]done[/]" if result.done else f"[red]failed[/]: {escape(result.error)}",
-        )
-    tables.console.print(rows)
-    if skipped:
-        tables.console.print(_skipped_table(skipped))
-
-
-def _skipped_table(skipped: list[Skipped]) -> Table:
-    """Series that were not segmented, by reason; ``run.json`` has them one by one."""
-    rows = tables.table("Not segmented", "series", "modality", "why")
-    reasons = Counter((item.refused, tables.modality(item.ref), item.reason) for item in skipped)
-    for (refused, modality, reason), count in sorted(reasons.items()):
-        why = f"[yellow]{'refused' if refused else 'does not fit'}[/]: {reason}"
-        rows.add_row(str(count), modality, why)
-    return rows
 
 
 def _check_writable(out: Path, inputs: list[Path]) -> None:
@@ -216,7 +268,13 @@ def _check_writable(out: Path, inputs: list[Path]) -> None:
         ) from error
 
 
-def _nothing_fits(first: Path, skipped: list[Skipped], others: tuple[OtherFile, ...]) -> str:
-    reasons = sorted({item.reason for item in skipped}) or [f"files: {tables.counted(others)}"]
-    why = "; ".join(reasons[:3])
+def _nothing_fits(first: Path, ending: Ending) -> str:
+    from nestseg.cli import summary
+
+    if not ending.files:
+        return f"{first}: an empty folder; give one with DICOM or NIfTI files"
+    others = ending.view.header.other_files
+    reasons = sorted({row.reason for row in summary.skipped_of(ending.view)})
+    counted = ", ".join(f"{count} {code}" for code, count in others.items())
+    why = "; ".join(reasons[:3] or [f"files: {counted}"])
     return f"{first}: no series that fits the bundle ({why}); `nestseg scan` lists what is there"

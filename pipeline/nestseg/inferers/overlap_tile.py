@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from types import EllipsisType
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
-from monai.inferers import Inferer, sliding_window_inference
+from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type, convert_to_tensor
 from torch import Tensor
 
-from nestseg_prep.geometry import Geometry
-from nestseg_prep.grid import Slices, tile_grid
-from nestseg_prep.padding import symmetric_padding, unpad
-from nestseg_prep.transforms import mirror_pad_tensor
-
-Predictor = Callable[[Tensor], Tensor]
+from nestseg.inferers.stitching import Slab, Tiling, joined, slabs
+from nestseg_prep.geometry import AxisGeometry, Geometry
 
 
 class OverlapTileInferer(Inferer):
@@ -43,6 +37,8 @@ class OverlapTileInferer(Inferer):
         self, roi_size: Sequence[int], overlap: float = 0.5, sw_batch_size: int = 1
     ) -> None:
         super().__init__()
+        if not 0 <= overlap < 1:
+            raise ValueError(f"overlap must be >= 0 and < 1, got {overlap}")
         self.roi_size = tuple(roi_size)
         self.overlap = overlap
         self.sw_batch_size = sw_batch_size
@@ -58,50 +54,43 @@ class OverlapTileInferer(Inferer):
             args: passed on to the network.
             kwargs: likewise.
         """
+        logits = joined(self.slabs(inputs, network, *args, **kwargs))
+        out: Tensor = convert_to_dst_type(logits, inputs)[0]
+        return out
+
+    def slabs(
+        self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any
+    ) -> Iterator[Slab]:
+        """The same logits in finished slabs, for who reduces them: no more than one is held.
+
+        Args:
+            inputs: as of a call, and so are the others.
+            network: likewise.
+            args: likewise.
+            kwargs: likewise.
+        """
         unwrapped: Any = getattr(network, "module", network)
-        geometry: Geometry = unwrapped.geometry
 
         def predict(tiles: Tensor) -> Tensor:
             return network(tiles, *args, **kwargs)
 
         image = convert_to_tensor(inputs, track_meta=False)
-        segment = self._tiles if geometry.is_valid else self._windows
-        if image.dim() == len(geometry.axes) + 3:
-            slices = [segment(one, predict, geometry) for one in image.unbind(-1)]
-            logits = torch.stack(slices, dim=-1)
-        else:
-            logits = segment(image, predict, geometry)
-        out: Tensor = convert_to_dst_type(logits, inputs)[0]
-        return out
+        tiling = Tiling(self.roi_size, self.overlap, self.sw_batch_size)
+        return slabs(image, predict, unwrapped.geometry, tiling)
 
-    def _tiles(self, image: Tensor, predict: Predictor, geometry: Geometry) -> Tensor:
-        grid = tile_grid(geometry, image.shape[2:], geometry.input_within(self.roi_size))
-        padded = mirror_pad_tensor(image, grid.padding)
-        logits = image.new_empty(0)
-        for first in range(0, len(grid.tiles), self.sw_batch_size):
-            tiles = grid.tiles[first : first + self.sw_batch_size]
-            parts = predict(torch.cat([padded[_inner(tile.read)] for tile in tiles]))
-            if not first:  # only now the channels are known
-                logits = parts.new_empty((len(image), parts.shape[1], *grid.shape))
-            for tile, part in zip(tiles, parts.chunk(len(tiles)), strict=True):
-                logits[_inner(tile.write)] = part[_inner(tile.keep)]
-        return logits
+    def gentler(self, geometry: Geometry) -> OverlapTileInferer:
+        """One that needs half the memory: half a tile, cut across its longest axis, one a pass.
 
-    def _windows(self, image: Tensor, predict: Predictor, geometry: Geometry) -> Tensor:
-        admissible = geometry.input_size(image.shape[2:])
-        padding = symmetric_padding(image.shape[2:], admissible)
-        window = map(min, geometry.input_within(self.roi_size), admissible)
-        logits: Any = sliding_window_inference(
-            mirror_pad_tensor(image, padding),
-            tuple(window),
-            self.sw_batch_size,
-            predict,
-            overlap=self.overlap,
-            mode="gaussian",
-        )
-        out: Tensor = unpad(logits, padding)
-        return out
+        The result of a valid network stays the same. Of another it changes, and the more so where
+        instance norms take their means over the tile: it is for images that fit no other way.
+        """
+        longest = max(range(len(self.roi_size)), key=lambda axis: self.roi_size[axis])
+        size, axis = self.roi_size[longest], geometry.axes[longest]
+        half = min(size, max(axis.input_within(size // 2), _smallest(axis)))
+        roi_size = (*self.roi_size[:longest], half, *self.roi_size[longest + 1 :])
+        return OverlapTileInferer(roi_size, self.overlap, sw_batch_size=1)
 
 
-def _inner(spatial: Slices) -> tuple[EllipsisType | slice, ...]:
-    return (..., *spatial)
+def _smallest(axis: AxisGeometry) -> int:
+    """The smallest tile that can be laid side by side."""
+    return axis.input_size(axis.period)

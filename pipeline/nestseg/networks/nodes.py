@@ -158,17 +158,26 @@ class GridNetwork(SizedNetwork):
             logits.append(head(maps[self.head_nodes[k]]))
         return logits
 
-    def pruned(self, level: int) -> Self:
+    def pruned(self, level: int, *, keep_shallower: bool = False) -> Self:
         """The network that ends at head X^{0,level}: fewer nodes, copied weights, one head.
 
         Equals that head of this network exactly (Zhou et al. 2018, section 3.3).
+
+        Args:
+            level: column of the head.
+            keep_shallower: whether the heads before it stay, where none needs a node of its own:
+                those of UNet++ and UNet+ do not.
 
         Raises:
             ValueError: this network has no head at ``level``.
         """
         if node_name((0, level)) not in self.heads:
             raise ValueError(f"no head at level {level}; there are {', '.join(self.heads)}")
-        config = self.config | self._config_at(level) | {"heads": (level,)}
+        heads, topology = [level], self.config["topology"]
+        upto = [column for column in self.levels if column <= level]
+        if keep_shallower and needed_nodes(topology, upto) == needed_nodes(topology, heads):
+            heads = upto
+        config = self.config | self._config_at(level) | {"heads": tuple(heads)}
         network = type(self)(**config).to(next(self.parameters()))  # same device and dtype
         weights = self.state_dict()
         network.load_state_dict({key: weights[key] for key in network.state_dict()})

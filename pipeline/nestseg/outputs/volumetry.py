@@ -15,5 +15,8 @@ def volumes_ml(mask: Volume, labels: dict[int, str]) -> dict[str, float]:
         labels: value → name.
     """
     voxel_ml = abs(float(np.linalg.det(mask.affine[:3, :3]))) / 1000
-    counts = np.bincount(mask.array.ravel(), minlength=max(labels, default=0) + 1)
+    counts = np.zeros(max(labels, default=0) + 1, np.int64)
+    for k in range(mask.shape[2]):  # bincount takes eight bytes a voxel
+        found = np.bincount(mask.array[:, :, k].ravel(), minlength=len(counts))
+        counts += found[: len(counts)]
     return {name: round(float(counts[value]) * voxel_ml, 4) for value, name in labels.items()}

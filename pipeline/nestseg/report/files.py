@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 
 from nestseg.batch.read import read_view
@@ -39,12 +40,13 @@ def write(out: Path) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{os.getpid()}.partial.{path.name}")
+    # A name that nobody else takes: several shards may end at the same moment.
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".partial.", suffix=path.name)
     try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
+        Path(partial).replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        Path(partial).unlink(missing_ok=True)

@@ -21,11 +21,12 @@ from highdicom.sr.coding import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.sr.codedict import codes
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
 from pydicom.valuerep import DSfloat
 
 from nestseg.outputs.dicom.algorithm import MANUFACTURER, Algorithm, uid_from
 from nestseg.outputs.dicom.encoding import Encoding
+from nestseg.outputs.dicom.identity import Identity, identity, make_repeatable
 from nestseg.outputs.dicom.source import SourceSlices
 from nestseg.outputs.dicom.terminology import Concept, concept_of
 from nestseg_prep.errors import InputError
@@ -82,7 +83,8 @@ def label_seg(
             msg = "a LABELMAP SEG holds one label for each voxel; write a BINARY SEG"
             raise InputError(msg)
         labels = np.moveaxis(labels.astype(np.bool_, copy=False), 0, -1)
-    seg = _object(labels, source, names, algorithm, encoding.value.upper())
+    uids = identity(encoding.value, labels, source, algorithm)
+    seg = _object(labels, source, names, algorithm, encoding.value.upper(), uids)
     _finish(seg, source)
     return seg
 
@@ -120,7 +122,8 @@ def probability_seg(
     marks = np.zeros(source.shape, np.uint16)
     for number, k in frames:
         marks[k].flat[number] = number
-    seg = _object(marks, source, names, algorithm, "FRACTIONAL")
+    uids = identity("fractional", probabilities, source, algorithm)
+    seg = _object(marks, source, names, algorithm, "FRACTIONAL", uids)
     seg.SegmentsOverlap = "UNDEFINED"
     nothing = np.zeros(source.shape[1:], np.uint8)
     encoded = [
@@ -165,6 +168,7 @@ def _object(
     names: Mapping[int, str],
     algorithm: Algorithm,
     kind: str,
+    uids: Identity,
 ) -> Segmentation:
     stand_ins = _stand_ins(source)
     empty = not pixels.any()
@@ -178,9 +182,9 @@ def _object(
         segment_descriptions=[
             _description(number, names[number], source, algorithm) for number in sorted(names)
         ],
-        series_instance_uid=generate_uid(),
+        series_instance_uid=uids.series,
         series_number=SERIES_NUMBER,
-        sop_instance_uid=generate_uid(),
+        sop_instance_uid=uids.sop,
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=algorithm.model_name,
@@ -296,6 +300,7 @@ def _finish(seg: Segmentation, source: SourceSlices) -> None:
     (series,) = seg.ReferencedSeriesSequence
     series.ReferencedInstanceSequence = _references(source)
     seg.PositionReferenceIndicator = source.header.get("PositionReferenceIndicator", "")
+    make_repeatable(seg)
     add_patient_and_study(seg, source)
 
 

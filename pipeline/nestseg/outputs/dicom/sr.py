@@ -22,9 +22,9 @@ from highdicom.sr import (
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import generate_uid
 
 from nestseg.outputs.dicom.algorithm import MANUFACTURER, Algorithm, uid_from
+from nestseg.outputs.dicom.identity import identity, make_repeatable
 from nestseg.outputs.dicom.seg import add_patient_and_study, leave_patient_empty, tracking_uid
 from nestseg.outputs.dicom.source import SourceSlices
 from nestseg.outputs.dicom.terminology import concept_of
@@ -75,12 +75,13 @@ def volume_report(
             for number, name in sorted(names.items())
         ],
     )
+    uids = identity("volumes", f"{seg.SOPInstanceUID} {dict(volumes_ml)}", source, algorithm)
     sr = Comprehensive3DSR(
         evidence=_evidence(seg, source),
         content=report,
-        series_instance_uid=generate_uid(),
+        series_instance_uid=uids.series,
         series_number=SERIES_NUMBER,
-        sop_instance_uid=generate_uid(),
+        sop_instance_uid=uids.sop,
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=algorithm.model_name,
@@ -94,6 +95,7 @@ def volume_report(
         contributing_equipment=[algorithm.equipment],
         specific_character_set="ISO_IR 192",
     )
+    make_repeatable(sr)
     add_patient_and_study(sr, source)
     return sr
 

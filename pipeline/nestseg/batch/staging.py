@@ -1,0 +1,98 @@
+"""The files of one case, each written, synced, read back and compared, in its staging folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from nestseg.batch.jobs import Job, Settings
+from nestseg.batch.states import Output
+from nestseg.bundle.loaded import LoadedBundle
+from nestseg.bundle.manifest import digest
+from nestseg.outputs.dicom.encoding import Encoding
+from nestseg.outputs.preview import draw_preview, write_png
+from nestseg.outputs.segmentation import STEP, Segmentation
+from nestseg.outputs.snapshot import snapshot
+from nestseg_prep.nifti import write_nifti
+from nestseg_prep.picture import write_picture
+from nestseg_prep.volume import Volume
+
+Files = Iterator[tuple[str, Path]]
+
+
+def stage(
+    image: Volume,
+    result: Segmentation,
+    sizes: Mapping[str, float],
+    job: Job,
+    bundle: LoadedBundle,
+    settings: Settings,
+) -> tuple[Output, ...]:
+    """Write everything into an empty staging folder: what an earlier attempt left there goes.
+
+    Raises:
+        InputError: an output cannot hold the mask, or a DICOM object not refer to the series.
+        OSError: a file cannot be written; that of a runner that lost its lease never can.
+    """
+    shutil.rmtree(job.staging, ignore_errors=True)
+    job.staging.mkdir(mode=0o700)
+    files = [*_mask(result.mask, job), *_preview(image, result.mask, job, bundle)]
+    files += [*_snapshot(image, result.mask, job, bundle), *_maps(result, job)]
+    if settings.dicom and job.ref.kind == "dicom":  # other files have no patient to refer to
+        files += _dicom(result.mask, sizes, job, bundle, settings.dicom)
+    return tuple(_output(role, path, job.staging) for role, path in files)
+
+
+def _mask(mask: Volume, job: Job) -> Files:
+    """A picture's mask is a picture."""
+    if job.ref.kind == "picture" and mask.shape[2] == 1:
+        path = job.staging / f"{job.name}_seg.png"
+        write_picture(mask, path)
+    else:
+        path = job.staging / f"{job.name}_seg.nii.gz"
+        write_nifti(mask, path)
+    yield "mask", path
+
+
+def _preview(image: Volume, mask: Volume, job: Job, bundle: LoadedBundle) -> Files:
+    path = job.staging / f"{job.name}_preview.png"
+    write_png(draw_preview(image, mask, bundle.labels), path)
+    yield "preview", path
+
+
+def _snapshot(image: Volume, mask: Volume, job: Job, bundle: LoadedBundle) -> Files:
+    """What the report shows of the case: its image is not there any more when that is written."""
+    path = job.staging / f"{job.name}_snapshot.zip"
+    snapshot(image, mask, bundle.labels).write(path)
+    yield "snapshot", path
+
+
+def _maps(result: Segmentation, job: Job) -> Files:
+    """Uncertainty and probabilities, where they were asked for."""
+    if result.uncertainty_map is not None:
+        path = job.staging / f"{job.name}_uncertainty.nii.gz"
+        write_nifti(result.uncertainty_map, path, STEP)
+        yield "uncertainty", path
+    for value, probability in result.probabilities():
+        path = job.staging / f"{job.name}_probability_{value}.nii.gz"
+        write_nifti(probability, path, STEP)
+        yield f"probability-{value}", path
+
+
+def _dicom(
+    mask: Volume, sizes: Mapping[str, float], job: Job, bundle: LoadedBundle, encoding: Encoding
+) -> Files:
+    # Imported here: highdicom costs half a second, and most runs write no DICOM.
+    from nestseg.outputs.dicom.algorithm import Algorithm  # noqa: PLC0415
+    from nestseg.outputs.dicom.results import write_results  # noqa: PLC0415
+
+    algorithm = Algorithm(bundle.name, bundle.version, bundle.weights_sha256, bundle.segment_codes)
+    stem = job.staging / job.name
+    files = write_results(mask, job.ref, sizes, bundle.labels, algorithm, stem, encoding)
+    yield "seg", files.seg
+    yield "sr", files.sr
+
+
+def _output(role: str, path: Path, folder: Path) -> Output:
+    return Output(role, path.relative_to(folder).as_posix(), digest(path), path.stat().st_size)

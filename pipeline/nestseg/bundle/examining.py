@@ -1,0 +1,170 @@
+"""From an image to its segmentation, by one bundle or several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.transforms import AsDiscreted, CopyItemsd, Invertd
+
+from nestseg.bundle import ensembles, maps, way_back
+from nestseg.bundle.options import SegmentOptions
+from nestseg.bundle.passes import check_same_labels, mirrored_axes
+from nestseg.inferers import Answers, OverlapTileInferer
+from nestseg.outputs.segmentation import Segmentation, uncertainty_score
+from nestseg_prep.errors import InputError
+from nestseg_prep.regrid import Regrid
+from nestseg_prep.volume import Volume
+
+if TYPE_CHECKING:
+    from nestseg.bundle.loaded import LoadedBundle
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What one bundle found.
+
+    Attributes:
+        maps: on the network's grid.
+        back: takes one of them to the voxels of the image.
+        grid: the same as a map between grids, where it can be one.
+        notes: what was done differently than asked.
+    """
+
+    maps: maps.Maps
+    back: Callable[[Array], Array]
+    grid: Regrid | None
+    notes: tuple[str, ...]
+
+
+def check(bundle: LoadedBundle, options: SegmentOptions) -> None:
+    """Pass if a bundle and the members of its ensemble can do what is asked of them.
+
+    Raises:
+        InputError: they cannot; one line.
+    """
+    if len(bundle.members) != len(options.ensemble):
+        raise ValueError("load the bundle with the options that it is asked with")
+    everyone = (bundle, *bundle.members)
+    check_same_labels({f"{k + 1}. {b.name}": b.labels for k, b in enumerate(everyone)})
+    for one in everyone:
+        one.network_at(options.level)
+        wants = (
+            options.tta != "none" and "mirror",
+            options.ensemble and "be part of an ensemble",
+            options.save_probabilities and "tell probabilities",
+        )
+        wanted = [want for want in wants if want]
+        if wanted and _inversion(one) is None:
+            raise InputError(
+                f"{one.name}: cannot {wanted[0]}: its configs do more than OverlapTileInferer, "
+                "argmax and Invertd; run it without"
+            )
+
+
+def examine(bundle: LoadedBundle, volume: Volume, options: SegmentOptions) -> Segmentation:
+    """Label every voxel of an image; see :meth:`LoadedBundle.examine`."""
+    check(bundle, options)
+    if bundle.members:
+        found = [_examined(one, volume, options, keep=True) for one in (bundle, *bundle.members)]
+        return ensembles.combined(found, volume, options)
+    if _inversion(bundle) is None:
+        return Segmentation(_on(volume, _as_configured(bundle, volume, options)))
+    found_here = _examined(bundle, volume, options, keep=options.save_probabilities)
+    return _single(found_here, volume, options)
+
+
+def _single(found: Examined, volume: Volume, options: SegmentOptions) -> Segmentation:
+    labels, disagreement = found.maps.labels, found.maps.disagreement
+    score = uncertainty_map = None
+    if disagreement is not None:
+        score = uncertainty_score(labels, disagreement)
+        if options.save_uncertainty:
+            uncertainty_map = _on(volume, found.back(disagreement))
+
+    def probability(values: Array) -> Volume:
+        return _on(volume, found.back(values))
+
+    kept = found.maps.probabilities
+    return Segmentation(
+        _on(volume, found.back(labels)),
+        score,
+        uncertainty_map,
+        found.notes,
+        tuple(partial(probability, values) for values in (() if kept is None else kept)),
+    )
+
+
+def _examined(
+    bundle: LoadedBundle, volume: Volume, options: SegmentOptions, *, keep: bool
+) -> Examined:
+    invert = _inversion(bundle)
+    assert invert is not None  # noqa: S101  check() saw to it
+    network: Any = bundle.network_at(options.level)
+    inferer = bundle._inferer
+    data = bundle._preprocessing({"image": volume})
+    image = data["image"]
+    axes: tuple[int, ...] = ()
+    if options.tta == "mirror":
+        dims = len(network.geometry.axes)
+        axes = mirrored_axes(bundle.labels.values(), image.affine.numpy(), dims)
+    notes: tuple[str, ...] = ()
+    if options.gentle:
+        inferer = inferer.gentler(network.geometry)
+        tile = " × ".join(map(str, inferer.roi_size))
+        notes = (f"computed in tiles of {tile} voxels to save memory",)
+    found = maps.compute(
+        image.to(bundle.device),
+        Answers(network, axes),
+        inferer,
+        keep_probabilities=keep,
+    )
+    grid = way_back.regrid(image, volume)
+    if grid is not None:
+        return Examined(found, grid.nearest, grid, notes)
+    back = partial(way_back.inverted, data=data, invert=invert, volume=volume)
+    return Examined(found, back, None, notes)
+
+
+def _as_configured(bundle: LoadedBundle, volume: Volume, options: SegmentOptions) -> Array:
+    """The mask as the bundle's own inferer and postprocessing make it, whatever these are."""
+    data = bundle._preprocessing({"image": volume})
+    with torch.no_grad():
+        image = data["image"][None].to(bundle.device)
+        logits = bundle._inferer(image, bundle.network_at(options.level))
+    data["pred"] = logits[0]
+    kind = np.uint8 if max(bundle.labels, default=0) < 256 else np.uint16
+    return way_back.on_source_grid(bundle._postprocessing(data)["pred"], volume, kind)
+
+
+def _inversion(bundle: LoadedBundle) -> Invertd | None:
+    """The way back of a bundle that stitches, takes the argmax and goes back, and no more."""
+    first, *rest = bundle._postprocessing.transforms
+    if not isinstance(bundle._inferer, OverlapTileInferer) or not _is_argmax(first):
+        return None
+    inversions = [step for step in rest if isinstance(step, Invertd)]
+    others = [step for step in rest if not isinstance(step, (Invertd, CopyItemsd))]
+    if len(inversions) != 1 or others or not all(inversions[0].nearest_interp):
+        return None
+    return inversions[0]
+
+
+def _is_argmax(step: Any) -> bool:
+    return isinstance(step, AsDiscreted) and (
+        step.argmax,
+        step.to_onehot,
+        step.threshold,
+        step.rounding,
+    ) == ((True,), [None], [None], (None,))
+
+
+def _on(volume: Volume, array: Array) -> Volume:
+    """A map that lies on the voxels of a volume."""
+    return Volume(array, volume.affine, volume.series_uid, volume.sop_uids, volume.source)

@@ -1,0 +1,60 @@
+"""What one segmentation computes besides the mask, as data: no torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nestseg_prep.errors import InputError
+
+Tta = Literal["none", "mirror"]
+Level = int | Literal["auto"] | None
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """How a bundle segments.
+
+    Attributes:
+        tta: test-time augmentation: ``"mirror"`` averages over mirrored copies of each tile.
+        level: column of the head to stop at, of a UNet++ and its kin; ``None`` for the whole
+            network. ``"auto"`` stands for what ``nestseg.pruning.level`` makes of it.
+        ensemble: folders of further bundles; the result is the mean of all their probabilities.
+        save_probabilities: whether probabilities are kept.
+        save_uncertainty: whether the disagreement of each voxel is kept.
+        gentle: tiles of half the size, one at a time: for another attempt with less memory. The
+            mask may change with it.
+    """
+
+    tta: Tta = "none"
+    level: Level = None
+    ensemble: tuple[Path, ...] = ()
+    save_probabilities: bool = False
+    save_uncertainty: bool = False
+    gentle: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """What a digest of a run's settings holds of this, for ``json.dumps``.
+
+        Without ``gentle``, which a run decides by itself, and without the ensemble: its bundles
+        count by what is in them, as the first does.
+        """
+        kept = asdict(self)
+        del kept["gentle"], kept["ensemble"]
+        return kept
+
+
+def read_level(text: str) -> Level:
+    """``"L2"``, ``"2"`` or ``"auto"``, as a person types it.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if text.lower() == "auto":
+        return "auto"
+    match = re.fullmatch(r"[lL]?([1-9])", text)
+    if not match:
+        raise InputError(f"level {text!r}: give L1, L2, … or auto")
+    return int(match[1])

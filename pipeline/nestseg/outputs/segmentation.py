@@ -1,0 +1,75 @@
+"""What comes of one image: its mask, and what the network knows besides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from nestseg_prep.volume import Volume
+
+STEP: Final = 1 / 65535
+"""A value of an uncertainty map or a probability is its stored uint16 times this."""
+
+Stored = npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A segmented image.
+
+    Attributes:
+        mask: label map on exactly the voxels of the image: uint8, or uint16 where a label is above
+            255.
+        uncertainty: mean disagreement around the mask, 0 to 1; ``None`` if nothing could disagree
+            or the mask is empty.
+        uncertainty_map: disagreement of each voxel on the grid of ``mask``, uint16 times ``STEP``;
+            ``None`` if it was not asked for, or nothing could disagree.
+        notes: what was done differently than asked, in sentences.
+    """
+
+    mask: Volume
+    uncertainty: float | None = None
+    uncertainty_map: Volume | None = None
+    notes: tuple[str, ...] = ()
+    _probability: tuple[Callable[[], Volume], ...] = ()
+
+    def probabilities(self) -> Iterator[tuple[int, Volume]]:
+        """Each label's value with its probability on the grid of ``mask``, uint16 times ``STEP``.
+
+        The background comes first. Each volume is made when it is asked for: two bytes a voxel, one
+        label at a time. Nothing comes if probabilities were not asked for.
+        """
+        for value, volume in enumerate(self._probability):
+            yield value, volume()
+
+
+def stored(values: npt.NDArray[np.floating]) -> Stored:
+    """Values from 0 to 1 as multiples of ``STEP``."""
+    return np.asarray(np.rint(np.clip(values, 0, 1) / np.float32(STEP)), dtype=np.uint16)
+
+
+def uncertainty_score(mask: npt.NDArray[np.integer], disagreement: Stored) -> float | None:
+    """The mean disagreement over the mask and the voxels that share a face with it.
+
+    Args:
+        mask: label map, 0 where there is nothing.
+        disagreement: on the same grid, in multiples of ``STEP``.
+
+    Returns:
+        0 (all agree) to 1, or ``None`` if the mask is empty.
+    """
+    found = mask > 0
+    boxes = ndimage.find_objects(found.view(np.uint8))
+    if not boxes or boxes[0] is None:
+        return None
+    box = tuple(
+        slice(max(side.start - 1, 0), min(side.stop + 1, size))
+        for side, size in zip(boxes[0], mask.shape, strict=True)
+    )
+    around = ndimage.binary_dilation(found[box])
+    return float(disagreement[box][around].mean(dtype=np.float64)) * STEP

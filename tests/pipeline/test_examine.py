@@ -1,0 +1,284 @@
+"""What a bundle says of an image besides the mask: how sure it is, how probable, at which level."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Compose, CropForegroundd, Invertd, Lambdad
+
+from nestseg.bundle import loaded, locate, way_back
+from nestseg.bundle.options import SegmentOptions, read_level
+from nestseg.bundle.passes import cost, mirrored_axes, names_sides
+from nestseg.inferers import Answers
+from nestseg.networks import GridUNet
+from nestseg.networks.outputs import head_disagreement
+from nestseg.outputs.segmentation import STEP, uncertainty_score
+from nestseg_prep.errors import InputError
+from nestseg_prep.volume import Volume
+
+BUNDLE = "hippocampus_unetpp"
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    return locate.find(BUNDLE)
+
+
+def tiny(bundle: loaded.LoadedBundle, seed: int = 0) -> loaded.LoadedBundle:
+    """A bundle and its members with small networks that never learned anything."""
+    torch.manual_seed(seed)
+    network = GridUNet(3, 1, 3, (3, 4, 5, 6), "unet++", norm="instance", act="leakyrelu").eval()
+    members = tuple(tiny(member, seed + 1) for member in bundle.members)
+    return replace(bundle, _network=network, members=members, _parts={})
+
+
+@pytest.fixture(scope="module")
+def bundle(folder: Path) -> loaded.LoadedBundle:
+    return tiny(loaded.load(folder))
+
+
+def crop(spacing: tuple[float, float, float] = (0.9, 1.1, 1.3)) -> Volume:
+    """Something like a bright hippocampus, stored from right to left."""
+    shape = (30, 38, 24)
+    rng = np.random.default_rng(3)
+    i, j, k = np.indices(shape)
+    body = ((i - 14) / 6) ** 2 + ((j - 18) / 13) ** 2 + ((k - 12) / 5) ** 2 < 1
+    image = 200 + 150 * body + rng.normal(0, 25, shape)
+    affine = np.diag([-spacing[0], spacing[1], spacing[2], 1.0])
+    affine[:3, 3] = (30.0, -12.0, 5.0)
+    return Volume(image.astype(np.float32), affine)
+
+
+def by_monai(bundle: loaded.LoadedBundle, volume: Volume) -> tuple[np.ndarray, np.ndarray]:
+    """The mask, and the heads' disagreement on it, by MONAI's transforms one after the other."""
+    data = bundle._preprocessing({"image": volume})
+    with torch.no_grad():
+        both = bundle._inferer(data["image"][None], Answers(bundle._network))[0]
+    mask = bundle._postprocessing({**data, "pred": both[:-1]})["pred"]
+    invert = bundle._postprocessing.transforms[1]
+    spread = way_back.inverted(both[-1].numpy(), data, invert, volume)
+    return np.asarray(mask[0]).astype(np.uint8), spread
+
+
+def test_mask_and_uncertainty_lie_where_the_inverse_transforms_put_them(bundle) -> None:
+    volume = crop()
+    found = bundle.examine(volume, SegmentOptions(save_uncertainty=True))
+    mask, spread = by_monai(bundle, volume)
+    np.testing.assert_array_equal(found.mask.array, mask)
+    np.testing.assert_array_equal(found.mask.affine, volume.affine)
+    np.testing.assert_array_equal(found.uncertainty_map.affine, volume.affine)
+    np.testing.assert_allclose(found.uncertainty_map.array * STEP, spread, atol=1e-5)
+    assert mask.any()
+    assert 0 < found.uncertainty < 1
+    np.testing.assert_array_equal(bundle.segment(volume).array, mask)
+
+
+def test_probabilities_add_up_to_one_and_their_largest_is_the_mask(bundle) -> None:
+    found = bundle.examine(crop(), SegmentOptions(save_probabilities=True))
+    values, volumes = zip(*found.probabilities(), strict=True)
+    assert values == (0, 1, 2)
+    stacked = np.stack([volume.array for volume in volumes])
+    assert stacked.dtype == np.uint16
+    np.testing.assert_allclose(stacked.sum(axis=0) * STEP, 1, atol=2 * STEP)
+    top = np.sort(stacked, axis=0)
+    clear = top[-1] > top[-2] + 1
+    assert clear.mean() > 0.99
+    np.testing.assert_array_equal(stacked.argmax(axis=0)[clear], found.mask.array[clear])
+    assert not list(bundle.examine(crop()).probabilities())
+
+
+def test_a_level_gives_the_mask_of_its_head_and_keeps_the_heads_before_it(bundle) -> None:
+    image, masks = crop((1.0, 1.0, 1.0)), []
+    for level in (1, 2, 3):
+        part = bundle.network_at(level)
+        assert part is bundle.network_at(level)
+        assert part.levels == list(range(1, level + 1))
+        found = bundle.examine(image, SegmentOptions(level=level))
+        pruned = replace(bundle, _network=bundle._network.pruned(level))
+        np.testing.assert_array_equal(found.mask.array, pruned.segment(image).array)
+        assert (found.uncertainty is None) == (level == 1)
+        masks.append(found.mask.array)
+    assert not np.array_equal(masks[0], masks[2])
+    np.testing.assert_array_equal(masks[2], bundle.segment(image).array)
+
+
+def test_a_level_that_is_not_there_is_refused_before_any_case(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"no level L4; its network has L1, L2, L3"):
+        loaded.load(folder, SegmentOptions(level=4))
+    with pytest.raises(InputError, match="no levels"):
+        loaded.load(locate.find("em_window"), SegmentOptions(level=1))
+
+
+def test_mirroring_averages_over_mirrored_images(bundle) -> None:
+    """In one tile, mirroring tiles is mirroring the image."""
+    volume = crop((1.0, 1.0, 1.0))
+    found = bundle.examine(volume, SegmentOptions(tta="mirror", save_probabilities=True))
+    sums = np.zeros((3, *volume.shape))
+    for flips in np.ndindex(2, 2, 2):
+        axes = np.flatnonzero(flips)
+        mirrored = replace(volume, array=np.flip(volume.array, axes).copy())
+        each = bundle.examine(mirrored, SegmentOptions(save_probabilities=True))
+        sums += np.stack([np.flip(p.array, axes) for _, p in each.probabilities()])
+    ours = np.stack([p.array for _, p in found.probabilities()])
+    inner = (slice(None), *[slice(4, -4)] * 3)  # the border is mirrored up to other sizes
+    np.testing.assert_allclose(ours[inner] * STEP, sums[inner] / 8 * STEP, atol=0.02)
+    assert found.uncertainty > 0
+
+
+def test_an_ensemble_of_the_same_bundle_is_that_bundle(folder: Path, bundle) -> None:
+    options = SegmentOptions(ensemble=(folder,), save_probabilities=True, save_uncertainty=True)
+    both = replace(bundle, members=(bundle,))
+    found, alone = both.examine(crop(), options), bundle.examine(crop(), SegmentOptions())
+    different = np.count_nonzero(found.mask.array != alone.mask.array)
+    assert different <= 1e-3 * found.mask.array.size  # ties of probabilities in 16 bits
+    assert found.uncertainty == pytest.approx(0, abs=1e-4)
+    assert not (found.uncertainty_map.array > 5).any()
+    assert len(list(found.probabilities())) == 3
+
+
+def test_an_ensemble_averages_what_its_members_say(folder: Path) -> None:
+    other = locate.find("hippocampus_unet3d")
+    options = SegmentOptions(ensemble=(other,), save_probabilities=True, save_uncertainty=True)
+    both = tiny(loaded.load(folder, options))
+    found = both.examine(crop(), options)
+    alone = SegmentOptions(save_probabilities=True)
+    each = [one.examine(crop(), alone) for one in (replace(both, members=()), *both.members)]
+    stacks = [np.stack([p.array for _, p in one.probabilities()]) for one in each]
+    mean = np.mean(stacks, axis=0) * STEP
+    ours = np.stack([p.array for _, p in found.probabilities()]) * STEP
+    np.testing.assert_allclose(ours, mean, atol=2 * STEP)
+    np.testing.assert_array_equal(found.mask.array, mean.argmax(axis=0))
+    logits = [torch.from_numpy(stack * STEP).clamp_min(1e-12).log()[None] for stack in stacks]
+    expected = head_disagreement(logits, "softmax")[0, 0].numpy()
+    assert expected.max() > 0.01
+    np.testing.assert_allclose(found.uncertainty_map.array * STEP, expected, atol=1e-3)
+
+
+def test_an_ensemble_of_other_labels_is_refused_in_one_line(folder: Path) -> None:
+    options = SegmentOptions(ensemble=(locate.find("ct_trunk_unetpp"),))
+    for refuse in (cost, lambda o, f: loaded.load(f, o)):
+        with pytest.raises(InputError, match="1 anterior hippocampus") as error:
+            refuse(options, folder)
+        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="load the bundle with the options"):
+        loaded.load(folder).examine(crop(), options)
+
+
+def test_a_gentle_attempt_says_so(bundle) -> None:
+    found = bundle.examine(crop(), SegmentOptions(gentle=True))
+    assert found.notes == ("computed in tiles of 48 × 32 × 48 voxels to save memory",)
+    assert found.mask.shape == crop().shape
+
+
+def test_a_bundle_that_does_more_goes_its_own_way_or_is_refused(bundle) -> None:
+    steps = list(bundle._postprocessing.transforms)
+    more = Compose([*steps, Lambdad("pred", lambda mask: mask * 2)])
+    own = replace(bundle, _postprocessing=more)
+    found = own.examine(crop())
+    np.testing.assert_array_equal(found.mask.array, bundle.segment(crop()).array * 2)
+    assert found.uncertainty is None
+    for options in (SegmentOptions(tta="mirror"), SegmentOptions(save_probabilities=True)):
+        with pytest.raises(InputError, match="run it without"):
+            own.examine(crop(), options)
+
+
+def test_a_preprocessing_beyond_affines_goes_back_by_its_own_inverse(bundle) -> None:
+    volume = crop()
+    volume.array[:8] = 0
+    steps = list(bundle._preprocessing.transforms)
+    place = next(k for k, step in enumerate(steps) if type(step).__name__ == "Spacingd")
+    steps.insert(place, CropForegroundd("image", source_key="image", select_fn=lambda x: x > 0))
+    preprocessing = Compose(steps)
+    argmax = bundle._postprocessing.transforms[0]
+    back = Invertd("pred", preprocessing, "image", nearest_interp=True, to_tensor=True)
+    own = replace(bundle, _preprocessing=preprocessing, _postprocessing=Compose([argmax, back]))
+    found = own.examine(volume, SegmentOptions(save_uncertainty=True))
+    assert found.mask.shape == volume.shape
+    assert not found.mask.array[:7].any()
+    mask, spread = by_monai(own, volume)
+    np.testing.assert_array_equal(found.mask.array, mask)
+    np.testing.assert_allclose(found.uncertainty_map.array * STEP, spread, atol=1e-5)
+
+
+def test_the_score_is_the_mean_over_the_mask_and_its_neighbours() -> None:
+    mask = np.zeros((5, 6, 7), np.uint8)
+    mask[2, 2, 2] = 1
+    spread = np.zeros(mask.shape, np.uint16)
+    spread[2, 2, 2] = 65535
+    spread[3, 2, 2] = 13107  # a fifth
+    spread[0, 0, 0] = 65535  # far away
+    assert uncertainty_score(mask, spread) == pytest.approx(1.2 / 7)
+    assert uncertainty_score(np.zeros_like(mask), spread) is None
+    mask[:] = 2
+    assert uncertainty_score(mask, spread) == pytest.approx(spread.mean() * STEP)
+
+
+# --- options and their cost ----------------------------------------------------------------------
+
+
+def test_the_cost_is_said_before(folder: Path) -> None:
+    assert cost(SegmentOptions(), folder) == cost(SegmentOptions(level=2), folder)
+    assert cost(SegmentOptions(), folder).sentence == ""
+    mirrored = cost(SegmentOptions(tta="mirror"), folder)
+    assert mirrored.passes == 8
+    assert mirrored.sentence == ("test-time mirroring: 8 passes per case, about 8 times the time")
+    other = locate.find("hippocampus_unet3d")
+    both = cost(SegmentOptions(tta="mirror", ensemble=(other,)), folder)
+    assert both.passes == 16
+    assert both.sentence.startswith("ensemble of 2 bundles with test-time mirroring: 16 passes")
+    assert cost(SegmentOptions(tta="mirror"), locate.find("nuclei_unetpp")).passes == 4
+
+
+def test_labels_that_name_sides_are_not_mirrored_from_left_to_right(
+    folder: Path, tmp_path: Path
+) -> None:
+    for label in ("left kidney", "kidney_R", "Lunge links", "Kidney, Right"):
+        assert names_sides([label]), label
+    for label in ("L1", "bright ball", "leftover", "liver", "brainstem"):
+        assert not names_sides([label]), label
+    assert mirrored_axes(["liver"], np.eye(4), 3) == (0, 1, 2)
+    assert mirrored_axes(["left kidney"], np.eye(4), 3) == (1, 2)
+    turned = np.array([[0, 0, -2.0, 0], [1, 0.1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+    assert mirrored_axes(["left kidney"], turned, 3) == (0, 1)
+    assert mirrored_axes(["left kidney"], turned, 2) == (0, 1)
+    sided = tmp_path / "sided"
+    shutil.copytree(folder, sided)
+    path = sided / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    metadata["network_data_format"]["outputs"]["pred"]["channel_def"]["1"] = "left hippocampus"
+    path.write_text(json.dumps(metadata))
+    told = cost(SegmentOptions(tta="mirror"), sided)
+    assert told.passes == 4
+    assert "left and right kept apart" in told.sentence
+
+
+def test_levels_as_people_type_them() -> None:
+    assert [read_level(text) for text in ("L2", "l1", "3", "auto")] == [2, 1, 3, "auto"]
+    for text in ("", "L0", "two", "L22"):
+        with pytest.raises(InputError, match="give L1"):
+            read_level(text)
+
+
+def test_options_travel_to_workers_without_torch() -> None:
+    options = SegmentOptions(tta="mirror", level=2, ensemble=(Path("b"),), gentle=True)
+    assert pickle.loads(pickle.dumps(options)) == options  # noqa: S301
+    assert json.loads(json.dumps(options.settings())) == {
+        "tta": "mirror",
+        "level": 2,
+        "save_probabilities": False,
+        "save_uncertainty": False,
+    }
+    code = (
+        "import sys, nestseg.bundle.options, nestseg.bundle.passes; "
+        "sys.exit('torch' in sys.modules or 'monai' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
