@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-all lint bench torture bundles lock clean
+.PHONY: demo test test-all lint bench torture bundles viewer lock clean
 
 demo: $(READY)  ## the main job on real input
 	@$(BIN)/python docs/demo
@@ -33,6 +33,15 @@ docs/findings.md: data_prep/nestseg_prep/dicom/findings.py $(READY)
 bundles: $(READY)  ## render the configs of every bundle from its recipe, then check them
 	@$(BIN)/nestseg bundle render
 	@$(BIN)/nestseg bundle check $(patsubst %/bundle.yaml,%,$(wildcard bundles/*/bundle.yaml))
+
+viewer: STATIC = $(CURDIR)/pipeline/nestseg/report/static
+viewer:  ## fetch the report's viewer, NiiVue, from the npm registry; fails if a byte differs
+	@mkdir -p build/viewer
+	@cd build/viewer && npm pack --silent @niivue/niivue@0.69.0 >/dev/null
+	@cd build/viewer && grep tgz $(STATIC)/SHA256SUMS | sha256sum -c --quiet
+	@cd build/viewer && tar xzf niivue-niivue-0.69.0.tgz --strip-components=2 package/dist/niivue.umd.js
+	@cd build/viewer && grep umd $(STATIC)/SHA256SUMS | sha256sum -c --quiet
+	@cp build/viewer/niivue.umd.js $(STATIC)/
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -13,6 +13,7 @@ from nestseg.bundle.manifest import digest
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg.outputs.preview import draw_preview, write_png
 from nestseg.outputs.segmentation import STEP, Segmentation
+from nestseg.outputs.snapshot import snapshot
 from nestseg_prep.nifti import write_nifti
 from nestseg_prep.picture import write_picture
 from nestseg_prep.volume import Volume
@@ -37,7 +38,7 @@ def stage(
     shutil.rmtree(job.staging, ignore_errors=True)
     job.staging.mkdir(mode=0o700)
     files = [*_mask(result.mask, job), *_preview(image, result.mask, job, bundle)]
-    files += _maps(result, job)
+    files += [*_snapshot(image, result.mask, job, bundle), *_maps(result, job)]
     if settings.dicom and job.ref.kind == "dicom":  # other files have no patient to refer to
         files += _dicom(result.mask, sizes, job, bundle, settings.dicom)
     return tuple(_output(role, path, job.staging) for role, path in files)
@@ -58,6 +59,13 @@ def _preview(image: Volume, mask: Volume, job: Job, bundle: LoadedBundle) -> Fil
     path = job.staging / f"{job.name}_preview.png"
     write_png(draw_preview(image, mask, bundle.labels), path)
     yield "preview", path
+
+
+def _snapshot(image: Volume, mask: Volume, job: Job, bundle: LoadedBundle) -> Files:
+    """What the report shows of the case: its image is not there any more when that is written."""
+    path = job.staging / f"{job.name}_snapshot.zip"
+    snapshot(image, mask, bundle.labels).write(path)
+    yield "snapshot", path
 
 
 def _maps(result: Segmentation, job: Job) -> Files:

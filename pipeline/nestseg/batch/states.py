@@ -43,7 +43,7 @@ class Output:
 
     Attributes:
         role: ``"mask"``, ``"preview"``, ``"seg"``, ``"sr"``, ``"probabilities"``,
-            ``"uncertainty"``, ``"image"``.
+            ``"uncertainty"``, ``"snapshot"``.
         path: relative to the output folder, with ``/``.
         sha256: of its bytes.
         size: bytes.

@@ -271,6 +271,28 @@ def segment(  # noqa: PLR0913  one for each option
 
 
 @app.command()
+def report(
+    out: Annotated[Path, typer.Argument(help="Where `nestseg segment` wrote its results.")],
+) -> None:
+    """Write report.html, report.json and report.csv of a run again; of all its shards in one."""
+    from nestseg.cli.report import run
+
+    run(out)
+
+
+@app.command()
+def serve(
+    out: Annotated[Path, typer.Argument(help="Where `nestseg segment` writes its results.")],
+    *,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0: any.")] = 0,
+) -> None:
+    """Show a run while it goes on, in a browser of this machine."""
+    from nestseg.cli.report import run_live
+
+    run_live(out, port)
+
+
+@app.command()
 def deidentify(
     paths: Paths,
     out: Out,

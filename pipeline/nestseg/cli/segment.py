@@ -171,11 +171,21 @@ def _report(ending: Ending, first: Path, out: Path, stop: signals.Stop, *, dicom
     done = sum(row.state is State.DONE for row in cases)
     tables.console.print(
         f"{done} of {len(cases)} cases done; masks and previews in {out}, "
-        f"record in {out / FILE_NAME}"
+        f"record in {out / FILE_NAME}, {_page(out)}"
     )
     if not ending.finished:
         return 128 + stop.number
     return ExitCode.ALL_DONE if done == len(cases) else ExitCode.SOME_FAILED
+
+
+def _page(out: Path) -> str:
+    """Write the report; without one, every result is there all the same."""
+    from nestseg import report
+
+    try:
+        return f"report in {report.write(out)}"
+    except OSError as error:
+        return f"no report ({error.strerror}): `nestseg report {out}` writes it again"
 
 
 def _nothing_fits(first: Path, ending: Ending) -> str:
