@@ -1,0 +1,32 @@
+"""MONAI Label's web server with our words for errors, and without visitors from other sites."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+from monailabel.app import app
+from monailabel.interfaces.exception import MONAILabelException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from nestseg.label.start import HOSTS
+from nestseg_prep.errors import InputError, describe
+
+__all__ = ["app"]
+
+
+async def _refused(request: Request, error: Any) -> JSONResponse:
+    """One line for a person, in place of "Internal Server Error"."""
+    return JSONResponse({"detail": describe(error)}, status_code=400)
+
+
+async def _failed(request: Request, error: Any) -> JSONResponse:
+    return JSONResponse({"detail": str(error.msg)}, status_code=400)
+
+
+app.add_exception_handler(InputError, _refused)
+app.add_exception_handler(MONAILabelException, _failed)
+# A page that a browser visits must not reach this server by a name that leads to loopback.
+app.add_middleware(TrustedHostMiddleware, allowed_hosts=os.environ[HOSTS].split(","))
