@@ -1,4 +1,4 @@
-"""``nestseg label``: bundles in MONAI Label's server, on this machine alone unless told otherwise."""
+"""``nestseg label``: bundles in MONAI Label's server, for this machine unless told otherwise."""
 
 from __future__ import annotations
 

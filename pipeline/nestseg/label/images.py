@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813
 
 from nestseg_prep import affine as affines
 from nestseg_prep.dicom.references import SeriesRef

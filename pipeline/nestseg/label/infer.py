@@ -76,7 +76,7 @@ class SegmentTask(InferTask):
         return (self._bundle / WEIGHTS).is_file()
 
     def get_path(self, validate: bool = True) -> str | None:
-        """The weights, for who downloads them; uploads get no path, they would pass by all checks."""
+        """The weights, to be downloaded; for uploads no path: they would pass by all checks."""
         return str(self._bundle / WEIGHTS) if validate else None
 
     def __call__(self, request: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:

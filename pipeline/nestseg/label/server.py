@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from monailabel.app import app
 from monailabel.interfaces.exception import MONAILabelException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from nestseg.label.start import HOSTS
@@ -28,5 +29,7 @@ async def _failed(request: Request, error: Any) -> JSONResponse:
 
 app.add_exception_handler(InputError, _refused)
 app.add_exception_handler(MONAILabelException, _failed)
-# A page that a browser visits must not reach this server by a name that leads to loopback.
+# Pages of other sites that a browser visits read nothing here, and reach nothing by a name that
+# leads to loopback. OHIF comes from this server itself.
+app.user_middleware[:] = [one for one in app.user_middleware if one.cls is not CORSMiddleware]
 app.add_middleware(TrustedHostMiddleware, allowed_hosts=os.environ[HOSTS].split(","))

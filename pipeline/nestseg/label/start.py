@@ -71,6 +71,7 @@ def command(options: Options) -> list[str]:
         *("--app", str(app), "--studies", options.studies),
         *("--host", options.host, "--port", str(options.port)),
         *("--uvicorn_app", "nestseg.label.server:app", "--log_config", str(log)),
+        *("--verbose", "WARNING"),
         *(part for key, value in conf.items() for part in ("--conf", key, value)),
         *_tls(options),
     ]
@@ -81,8 +82,6 @@ def environment(options: Options, outer: Mapping[str, str]) -> dict[str, str]:
 
     They all find the shims first. Nothing of MONAI Label's own looks up or downloads anything.
     """
-    scheme = "https" if options.certificate else "http"
-    own = [f"{scheme}://{host}:{options.port}" for host in ("127.0.0.1", "localhost")]
     hosts = {*LOOPBACK, options.host} - {"0.0.0.0", "::"}  # noqa: S104
     listens_everywhere = options.host in ("0.0.0.0", "::")  # noqa: S104
     return {
@@ -90,7 +89,6 @@ def environment(options: Options, outer: Mapping[str, str]) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join([str(SHIMS), *_split(outer.get("PYTHONPATH"))]),
         "NO_PROXY": ",".join(dict.fromkeys([*_listed(outer.get("NO_PROXY")), *LOOPBACK[:2]])),
         HOSTS: "*" if listens_everywhere else ",".join(sorted(hosts)),
-        "MONAI_LABEL_CORS_ORIGINS": json.dumps(own),
         "MONAI_LABEL_TRACKING_ENABLED": "false",
         "MONAI_ZOO_SOURCE": "none",
     }
@@ -144,6 +142,7 @@ def _log_config() -> dict[str, Any]:
         "root": {"level": "WARNING", "handlers": ["console"]},
         "loggers": {
             "uvicorn": {"level": "INFO", "propagate": False, "handlers": ["console"]},
+            "timeloop": {"level": "WARNING"},
             "uvicorn.access": {"level": "WARNING", "propagate": False, "handlers": ["console"]},
         },
     }

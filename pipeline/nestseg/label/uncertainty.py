@@ -79,7 +79,7 @@ class Uncertainty:
         self._network.eval()
 
     def measure(self, image: Volume) -> dict[Measure, float]:
-        """Every measure that the network has, over the voxels of an image as the network sees them."""
+        """Every measure of the network, over the voxels of an image as the network sees them."""
         data = self._preprocessing({"image": image})
         with torch.no_grad():
             found = self._inferer(data["image"][None].to(self._device), self._network)
