@@ -78,7 +78,7 @@ def read_labels(path: Path) -> Volume:
     """
     labels = _read_itk(path) if ending(path) in (*ITK, ".seg.nrrd") else _read_plain(path)
     array = np.asarray(labels.array)
-    whole = np.rint(array)
+    whole = np.rint(array.astype(np.float64))
     if not np.array_equal(whole, array) or whole.min() < 0 or whole.max() > np.iinfo("u2").max:
         raise InputError("the label holds other numbers than classes; export it as a label map")
     kind = np.uint8 if whole.max() < 256 else np.uint16
