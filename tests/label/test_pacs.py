@@ -14,7 +14,6 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from scipy import ndimage
-from tests.orthanc import Orthanc, free_port, run_orthanc
 
 from nestseg.bundle.loaded import load
 from nestseg.bundle.locate import find
@@ -34,6 +33,7 @@ from nestseg_prep.phantom import Phantom
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
 
+from ..orthanc import Orthanc, free_port, run_orthanc  # noqa: TID252  tests are no package
 from .serving import BUNDLE, Server, label_command, run_server, wait_for
 
 pytestmark = [

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from scipy import ndimage
-from tests.orthanc import Orthanc, free_port, run_orthanc
 
 from nestseg.outputs.dicom.read import read_seg
 from nestseg.outputs.dicom.source import read_source
@@ -29,6 +28,8 @@ from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import read_nifti
 from nestseg_prep.phantom import Phantom
 from nestseg_prep.reading import read_volume
+
+from ..orthanc import Orthanc, free_port, run_orthanc  # noqa: TID252  tests are no package
 
 pytestmark = pytest.mark.slow
 
