@@ -128,6 +128,8 @@ def test_head_disagreement_gives_the_image_that_an_independent_computation_ranks
     scores = {name: divergence(hippocampus / f"{name}.nii.gz") for name in images_of(hippocampus)}
     ranked = sorted(scores, key=lambda name: -scores[name])
     strategy = f"{BUNDLE}_head_disagreement"
+    status, said = server.post(f"/scoring/{strategy}?run_sync=true")
+    assert (status, json.loads(said)) == (200, {"scored": len(scores), "failed": 0})
     given = server.client.next_sample(strategy, {})
     assert given["id"] == ranked[0]
     np.testing.assert_allclose(given["score"], scores[ranked[0]], rtol=1e-4)
@@ -135,17 +137,28 @@ def test_head_disagreement_gives_the_image_that_an_independent_computation_ranks
     assert other.next_sample(strategy, {})["id"] == ranked[1]
 
 
+class OneHead(torch.nn.Module):
+    """One head of a network, with the tiles of the whole."""
+
+    def __init__(self, network: torch.nn.Module, number: int) -> None:
+        super().__init__()
+        self.network, self.number, self.geometry = network, number, network.geometry
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network.forward_heads(x)[self.number]
+
+
 def divergence(path: Path) -> float:
-    """Mean Jensen-Shannon divergence of the levels' probabilities, each by a network of its own."""
+    """Mean Jensen-Shannon divergence of the heads' probabilities, each by a pass of its own."""
     bundle = find(BUNDLE)
     config = BundleConfig(bundle, "inference.json")
     network = config.build("network")
     network.load_state_dict(torch.load(bundle / "models" / "model.pt", weights_only=True))
     inferer, image = config.build("inferer"), config.build("preprocessing")({"image": str(path)})
     probabilities = []
-    for level in network.levels:
+    for number in range(len(network.levels)):
         with torch.no_grad():
-            logits = inferer(image["image"][None], network.pruned(level).eval())
+            logits = inferer(image["image"][None], OneHead(network.eval(), number))
         exponent = np.exp(np.asarray(logits[0], dtype=np.float64))
         probabilities.append(exponent / exponent.sum(axis=0))
     heads = np.stack(probabilities)
@@ -166,7 +179,7 @@ def test_what_is_wrong_is_said_in_one_line_and_the_server_goes_on(
     for model, image, file, words in (
         ("unknown", name, None, f"no such model; there are {BUNDLE}"),
         (BUNDLE, "unknown", None, "no such image"),
-        (BUNDLE, "", str(broken), "the image is refused"),
+        (BUNDLE, "", str(broken), "not a whole NIfTI file"),
         (BUNDLE, "/etc/passwd", None, "outside of the studies"),
         (BUNDLE, str(hippocampus / ".." / ".." / "secret"), None, "outside of the studies"),
     ):

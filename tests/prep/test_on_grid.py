@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nestseg_prep.errors import InputError
+from nestseg_prep.nifti import write_nifti
 from nestseg_prep.on_grid import labels_on, same_grid
+from nestseg_prep.transforms import LoadVolumed
 from nestseg_prep.volume import Volume
 
 SHAPE = (7, 6, 5)
@@ -83,3 +86,18 @@ def test_half_a_voxel_off_is_refused_where_it_counts() -> None:
     assert not same_grid(shifted, image)
     with pytest.raises(InputError, match="another grid"):
         labels_on(shifted, image, exact=True)
+
+
+def test_a_label_on_another_grid_is_laid_on_its_image_when_it_is_read(tmp_path: Path) -> None:
+    image, label = image_and_label(2)
+    shift = np.eye(4)
+    shift[:3, 3] = [1, 0, 2]
+    cropped = Volume(np.ascontiguousarray(label.array[1:6, :, 2:]), image.affine @ shift)
+    paths = {"image": tmp_path / "image.nii.gz", "label": tmp_path / "label.nii.gz"}
+    for path, volume in zip(paths.values(), (image, cropped), strict=True):
+        write_nifti(volume, path)
+    data = LoadVolumed(keys=("image", "label"))(dict(paths))
+    np.testing.assert_array_equal(np.asarray(data["label"][0]), label.array)
+    np.testing.assert_allclose(data["label"].affine, data["image"].affine)
+    alone = LoadVolumed(keys="label")(dict(paths))
+    assert alone["label"].shape[1:] == cropped.shape
