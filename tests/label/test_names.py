@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nestseg.label.names import known_numbers, names_in, renumbered, without_gaps
+from nestseg.label.names import classes_for, names_in, renumbered, without_gaps
 from nestseg_prep.volume import Volume
 
-KNOWN = {"organ": 1, "lesion": 2}
+KNOWN = [{1: "Organ", 2: "Lesion"}]
 
 
 def volume(*values: int) -> Volume:
@@ -30,7 +30,7 @@ def test_what_nobody_knows_keeps_its_value() -> None:
     labels, names = renumbered(volume(0, 2, 5), {5: "cyst"}, KNOWN)
     assert labels.array.ravel().tolist() == [0, 2, 5]
     assert names[5] == "cyst"
-    assert renumbered(volume(0, 7), {}, {})[1] == {7: "label 7"}
+    assert renumbered(volume(0, 7), {}, [])[1] == {7: "label 7"}
 
 
 def test_an_empty_label_stays_empty() -> None:
@@ -53,8 +53,13 @@ def test_clients_say_names_in_several_ways(info: object, expected: dict[int, str
     assert names_in(info) == expected  # type: ignore[arg-type]
 
 
-def test_a_name_with_two_numbers_is_nobodys() -> None:
-    assert known_numbers([{1: "Liver", 2: "Spleen"}, {1: "spleen"}]) == {"liver": 1}
+def test_names_say_which_bundle_is_meant() -> None:
+    heart, hippocampus = {1: "heart"}, {1: "Anterior", 2: "posterior"}
+    assert classes_for(["POSTERIOR"], [heart, hippocampus]) == hippocampus
+    assert classes_for(["cyst"], [heart, hippocampus]) == {}
+    assert classes_for([], [heart, hippocampus]) == {}
+    assert classes_for([], [heart]) == heart
+    assert classes_for(["x"], []) == {}
 
 
 def test_segments_have_no_gaps() -> None:

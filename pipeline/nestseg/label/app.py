@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from nestseg import __version__
 from nestseg.bundle.built import BundleConfig
 from nestseg.bundle.locate import find
 from nestseg.bundle.selection import read_selection
-from nestseg.label import names, places
+from nestseg.label import places
 from nestseg.label.active import MostUncertain, Uncertain, method_name
 from nestseg.label.batch import BatchSegment
 from nestseg.label.infer import SegmentTask
@@ -67,7 +68,7 @@ class NestsegApp(MONAILabelApp):
         self._models = Models(self._work)
         self._scores = Scores(self._work.scores)
         self._tasks = self._segment_tasks()
-        self._known = names.known_numbers(task.classes for task in self._tasks.values())
+        self._classes = [self._tasks[name].classes for name in self._bundles]
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -113,13 +114,13 @@ class NestsegApp(MONAILabelApp):
         """The studies, read and written by nestseg."""
         watch = os.environ.get("MONAI_LABEL_DATASTORE_AUTO_RELOAD", "true").lower() == "true"
         if not self.studies.startswith(("http://", "https://")):
-            return Studies(Path(self.studies), self._work.images, self._known, watch=watch)
+            return Studies(Path(self.studies), self._work.images, self._classes, watch=watch)
         kinds = {
             kind for b in self._bundles.values() for kind in read_selection(b).modalities or _BOTH
         }
         web = Web(self.studies.rstrip("/"))
         return PacsStudies(
-            web, sorted(kinds), self._work.images, self._known, self._algorithm, watch=watch
+            web, sorted(kinds), self._work.images, self._classes, self._algorithm, watch=watch
         )
 
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
@@ -151,13 +152,18 @@ class NestsegApp(MONAILabelApp):
         """Start a process that scores, if there is anything to score that anybody asked for."""
         if method is None and self._server_mode:
             running, _ = AsyncTask.status("scoring", check_if_running=True)
-            methods = [
-                name
-                for name, one in self._scoring_methods.items()
-                if running is None and one.used and one.missing(self.datastore())
-            ]
-            return {name: super(NestsegApp, self).async_scoring(name) for name in methods[:1]}
+            method = None if running else self._stale()
+            if method is None:
+                return {}
         return super().async_scoring(method, params)
+
+    def _stale(self) -> str | None:
+        """A scoring method with something to do; ``None`` also while the studies do not answer."""
+        with suppress(InputError):
+            for name, one in self._scoring_methods.items():
+                if one.used and one.missing(self.datastore()):
+                    return str(name)
+        return None
 
     def _load_sessions(self, load: bool = False) -> Any:
         return Sessions(str(self._work.sessions)) if load else None

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from nestseg_prep.volume import Volume
 
+Classes: TypeAlias = Mapping[int, str]
+"""Number → name of a bundle's classes."""
 
-def known_numbers(bundles: Iterable[Mapping[int, str]]) -> dict[str, int]:
-    """Name in small letters → number, of all names that have one number in every bundle.
+
+def classes_for(names: Iterable[str], bundles: Sequence[Classes]) -> Classes:
+    """The classes of the bundle that knows most of some names; none where no bundle knows any.
+
+    Without names, those of the only bundle.
 
     Args:
-        bundles: number → name of each.
+        names: of structures, in any case.
+        bundles: classes of each.
     """
-    numbers: dict[str, set[int]] = {}
-    for labels in bundles:
-        for number, name in labels.items():
-            numbers.setdefault(name.lower(), set()).add(number)
-    return {name: found.pop() for name, found in numbers.items() if len(found) == 1}
+    wanted = {name.lower() for name in names}
+    if not wanted:
+        return bundles[0] if len(bundles) == 1 else {}
+
+    def known(classes: Classes) -> int:
+        return len(wanted & {name.lower() for name in classes.values()})
+
+    best = max(bundles, key=known, default={})
+    return best if known(best) else {}
 
 
 def names_in(label_info: Sequence[Mapping[str, Any]] | None) -> dict[int, str]:
@@ -38,7 +48,7 @@ def names_in(label_info: Sequence[Mapping[str, Any]] | None) -> dict[int, str]:
 
 
 def renumbered(
-    labels: Volume, given: Mapping[int, str], known: Mapping[str, int]
+    labels: Volume, given: Classes, bundles: Sequence[Classes]
 ) -> tuple[Volume, dict[int, str]]:
     """A label whose known classes have their own numbers, and the names of all numbers in it.
 
@@ -48,20 +58,29 @@ def renumbered(
     Args:
         labels: label map.
         given: value → name in it.
-        known: name in small letters → number.
+        bundles: classes of each.
     """
-    moves = {value: known[name.lower()] for value, name in given.items() if name.lower() in known}
+    classes = classes_for(given.values(), bundles)
+    moves = moves_to(classes, given)
     table = np.arange(int(labels.array.max()) + 1)
     for value, number in moves.items():
         if value < len(table):
             table[value] = number
     array = table[labels.array]
     kind = np.uint8 if array.max() < 256 else np.uint16
-    names = {number: name.capitalize() for name, number in known.items()}
-    names |= {moves.get(value, value): name for value, name in given.items()}
+    names = {moves.get(value, value): name for value, name in given.items()}
+    names = {**names, **classes}
     present = (int(value) for value in np.unique(array) if value)
     names |= {value: f"label {value}" for value in present if value not in names}
     return Volume(array.astype(kind), labels.affine), names
+
+
+def moves_to(classes: Classes, given: Classes) -> dict[int, int]:
+    """Value → number of its class, for every value whose name is that of a class."""
+    numbers = {name.lower(): number for number, name in classes.items()}
+    return {
+        value: numbers[name.lower()] for value, name in given.items() if name.lower() in numbers
+    }
 
 
 def without_gaps(names: Mapping[int, str]) -> dict[int, str]:

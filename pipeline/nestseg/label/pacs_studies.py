@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,7 +40,7 @@ class PacsStudies(DICOMWebDatastore):
         web: the server.
         modalities: which series are images.
         images: folder for what is fetched: ``UID/`` with the DICOM files, ``UID.nii.gz``.
-        known: class name in small letters → number.
+        classes: of each bundle, number → name.
         algorithms: name of a model → what it is, as a SEG says it.
         watch: whether changes by other processes are noticed.
 
@@ -53,13 +53,13 @@ class PacsStudies(DICOMWebDatastore):
         web: Web,
         modalities: Sequence[str],
         images: Path,
-        known: Mapping[str, int],
+        classes: Sequence[names.Classes],
         algorithms: Callable[[str], Algorithm | None],
         *,
         watch: bool,
     ) -> None:
         self._client, self._web = web_client(web), web
-        self._known, self._algorithms = known, algorithms
+        self._classes, self._algorithms = classes, algorithms
         self._series = PacsSeries(web, modalities)
         self.last_result: tuple[str, Algorithm | None] = ("", None)
         LocalDatastore.__init__(self, datastore_path=str(images), auto_reload=watch)
@@ -104,12 +104,6 @@ class PacsStudies(DICOMWebDatastore):
         labelled = self._series.segs()
         return [image for image in self.list_images() if image not in labelled]
 
-    def get_image_info(self, image_id: str) -> dict[str, Any]:
-        """Nothing of the patient: MONAI Label writes this to files and to its log."""
-        self.get_image_uri(image_id)
-        info: dict[str, Any] = LocalDatastore.get_image_info(self, image_id)
-        return info
-
     def get_label_uri(self, label_id: str, label_tag: str, image_id: str = "") -> str:
         """The label as NIfTI; a final one is read from the server's newest object."""
         check_tag(label_tag)
@@ -136,7 +130,7 @@ class PacsStudies(DICOMWebDatastore):
         self.get_image_uri(image_id)
         image = read_volume(series_at(folder))
         given = names.names_in(label_info.get("label_info"))
-        labels, every = names.renumbered(read_labels(Path(label_filename)), given, self._known)
+        labels, every = names.renumbered(read_labels(Path(label_filename)), given, self._classes)
         labels = labels_on(labels, image, exact=True)
         if label_tag == DefaultLabelTag.FINAL:
             model = self._algorithms(_model_in(label_info.get("label_info")))
@@ -158,7 +152,7 @@ class PacsStudies(DICOMWebDatastore):
         folder = Path(series_dir)
         image = read_volume(series_at(folder))
         given = names.names_in(label_info)
-        labels, every = names.renumbered(read_labels(Path(label)), given, self._known)
+        labels, every = names.renumbered(read_labels(Path(label)), given, self._classes)
         on_image = labels_on(labels, image, exact=True)
         file, algorithm = self.last_result
         return str(write_seg(on_image, folder, every, algorithm if file == label else None))
@@ -190,7 +184,7 @@ class PacsStudies(DICOMWebDatastore):
             return path
         with tempfile.TemporaryDirectory() as temporary:
             objects = self._series.fetch_seg(newest, Path(temporary))
-            labels = read_label(objects, folder, self._known)
+            labels = read_label(objects, folder, self._classes)
             file = Path(temporary) / "label.nii.gz"
             write_nifti(labels, file)
             LocalDatastore.save_label(self, image_id, str(file), tag, {"seg": newest.series})

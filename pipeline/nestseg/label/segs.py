@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from nestseg.label.images import series_at
-from nestseg.label.names import without_gaps
+from nestseg.label.names import Classes, classes_for, moves_to, without_gaps
 from nestseg.outputs.dicom.algorithm import Algorithm
 from nestseg.outputs.dicom.read import read_seg
 from nestseg.outputs.dicom.seg import label_seg
@@ -82,7 +82,7 @@ def _sign(seg: Dataset, *, by_hand: bool) -> None:
             del segment.SegmentationAlgorithmIdentificationSequence
 
 
-def read_label(path: Path, folder: Path, known: Mapping[str, int]) -> Volume:
+def read_label(path: Path, folder: Path, bundles: Sequence[Classes]) -> Volume:
     """The label map of a segmentation object of any writer, on the grid of its series' volume.
 
     A class counts by its name where a bundle knows it, and by its number elsewhere.
@@ -90,7 +90,7 @@ def read_label(path: Path, folder: Path, known: Mapping[str, int]) -> Volume:
     Args:
         path: of the object.
         folder: of the DICOM series.
-        known: class name in small letters → number.
+        bundles: classes of each.
 
     Raises:
         InputError: it is no such object, or does not fit the series.
@@ -99,8 +99,8 @@ def read_label(path: Path, folder: Path, known: Mapping[str, int]) -> Volume:
     seg = read_seg(path)
     stored = seg.labels_on(read_source(ref))
     table = np.arange(max(int(stored.max()), max(seg.names, default=0)) + 1)
-    for number, name in seg.names.items():
-        table[number] = known.get(name.lower(), number)
+    for number, its in moves_to(classes_for(seg.names.values(), bundles), seg.names).items():
+        table[number] = its
     image = read_volume(ref)
     laid = np.zeros(image.shape, np.uint16)
     grid = _grid(ref)

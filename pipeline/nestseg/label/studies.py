@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,10 +11,11 @@ from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from nestseg.label import names, places
-from nestseg.label.images import read_image, read_labels, series_at, write_labels
+from nestseg.label.images import ending, read_image, read_labels, series_at, write_labels
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import write_nifti
 from nestseg_prep.on_grid import labels_on
+from nestseg_prep.picture import SUFFIXES as PICTURES
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
 
@@ -40,14 +41,14 @@ class Studies(LocalDatastore):
     Args:
         folder: of the studies. A folder in it that holds DICOM files is one image.
         images: where DICOM images are kept as NIfTI for clients.
-        known: class name in small letters → number.
+        classes: of each bundle, number → name.
         watch: whether files that come later are noticed.
     """
 
     def __init__(
-        self, folder: Path, images: Path, known: Mapping[str, int], *, watch: bool
+        self, folder: Path, images: Path, classes: Sequence[names.Classes], *, watch: bool
     ) -> None:
-        self._images, self._known = images, known
+        self._images, self._classes = images, classes
         super().__init__(str(folder), extensions=ENDINGS, auto_reload=watch)
 
     def roots(self) -> Iterable[Path]:
@@ -104,8 +105,8 @@ class Studies(LocalDatastore):
         check_tag(label_tag)
         image = read_image(self.source(image_id))
         given = names.names_in(label_info.get("label_info"))
-        labels, _ = names.renumbered(read_labels(Path(label_filename)), given, self._known)
-        suffix = ".png" if Path(self.source(image_id)).suffix in (".png", ".jpg") else ".nii.gz"
+        labels, _ = names.renumbered(read_labels(Path(label_filename)), given, self._classes)
+        suffix = ".png" if ending(self.source(image_id)) in PICTURES else ".nii.gz"
         return self._keep(image_id, labels_on(labels, image), label_tag, label_info, suffix)
 
     def _keep(
