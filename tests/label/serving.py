@@ -59,10 +59,10 @@ class Server:
     def settled(self, seconds: float = 600) -> dict[str, Any]:
         """The training that was started, when it has ended."""
         deadline = time.monotonic() + seconds
-        while self.client.train_status(check_if_running=True):
+        while (task := dict(self.client.train_status()))["status"] in ("SUBMITTED", "RUNNING"):
             assert time.monotonic() < deadline, self.log
             time.sleep(1)
-        return dict(self.client.train_status())
+        return task
 
     def post(self, path: str, body: bytes = b"{}") -> tuple[int, str]:
         request = urllib.request.Request(  # noqa: S310

@@ -51,7 +51,12 @@ SIZES: dict[str, Any] = {
 }
 SERIES = {
     "mr": Phantom(name="mr", modality="MR", plane="oblique", **SIZES),
-    "ct": Phantom(name="ct", modality="CT", study="ct", **SIZES),
+    "ct": Phantom(
+        name="ct",
+        modality="CT",
+        study="ct",
+        **SIZES | {"between_columns": 2.5, "between_rows": 2.6, "between_slices": 3.2},
+    ),
     "late": Phantom(name="late", modality="MR", study="late", **SIZES),
 }
 CLASSES = {1: "anterior hippocampus", 2: "posterior hippocampus"}

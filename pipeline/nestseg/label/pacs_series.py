@@ -100,7 +100,7 @@ class PacsSeries:
             client: Any = web_client(self._web)
             try:
                 metadata = client.retrieve_series_metadata(seg.study, seg.series)
-                header = Dataset.from_json(metadata[-1])
+                header = Dataset.from_json(metadata[-1], lambda *_: None)  # pixels stay there
             except Exception as error:  # noqa: BLE001  whatever a server answers
                 kind = type(error).__name__
                 raise InputError(f"{self._web.url}: no metadata of a SEG ({kind})") from None

@@ -147,7 +147,7 @@ class PacsStudies(DICOMWebDatastore):
         file.unlink()
         return saved
 
-    def dicom_seg(self, series_dir: str, label: str, label_info: Any, **_: Any) -> str:
+    def dicom_seg(self, series_dir: str, label: str, label_info: Any) -> str:
         """A result of a model as a segmentation object, where MONAI Label would call dcmqi."""
         folder = Path(series_dir)
         image = read_volume(series_at(folder))

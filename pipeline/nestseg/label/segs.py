@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from nestseg.label.images import series_at
 from nestseg.label.names import Classes, classes_for, moves_to, without_gaps
-from nestseg.outputs.dicom.algorithm import Algorithm
+from nestseg.outputs.dicom.algorithm import MANUFACTURER, Algorithm
 from nestseg.outputs.dicom.read import read_seg
 from nestseg.outputs.dicom.seg import label_seg
 from nestseg.outputs.dicom.source import quiet, read_source
@@ -73,8 +73,9 @@ def _sign(seg: Dataset, *, by_hand: bool) -> None:
     """Say that a person stands behind a label, and no algorithm that did not make it."""
     seg.ContentDescription = _BY_A_PERSON
     seg.SeriesDescription = "Label"
-    (equipment,) = seg.ContributingEquipmentSequence
-    equipment.ContributionDescription = _BY_A_PERSON
+    for equipment in seg.ContributingEquipmentSequence:
+        if equipment.Manufacturer == MANUFACTURER:  # highdicom adds itself
+            equipment.ContributionDescription = _BY_A_PERSON
     for segment in seg.SegmentSequence:
         segment.SegmentAlgorithmType = "MANUAL" if by_hand else "SEMIAUTOMATIC"
         if by_hand:

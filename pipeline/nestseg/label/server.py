@@ -8,7 +8,9 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import JSONResponse
 from monailabel.app import app
+from monailabel.endpoints import infer
 from monailabel.interfaces.exception import MONAILabelException
+from monailabel.interfaces.utils.app import app_instance
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -27,6 +29,16 @@ async def _failed(request: Request, error: Any) -> JSONResponse:
     return JSONResponse({"detail": str(error.msg)}, status_code=400)
 
 
+def _dicom_seg(series_dir: str, label: str, label_info: Any, **_: Any) -> str:
+    """What `output=dicom_seg` asks for, by our writer in place of dcmqi's program.
+
+    This can go when MONAI Label asks its datastore for it.
+    """
+    found: str = app_instance().datastore().dicom_seg(series_dir, label, label_info)
+    return found
+
+
+infer.nifti_to_dicom_seg = _dicom_seg
 app.add_exception_handler(InputError, _refused)
 app.add_exception_handler(MONAILabelException, _failed)
 # Pages of other sites that a browser visits read nothing here, and reach nothing by a name that
