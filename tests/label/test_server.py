@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -16,9 +17,14 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 
 from nestseg.bundle.built import BundleConfig
+from nestseg.bundle.loaded import load
 from nestseg.bundle.locate import find
 from nestseg.pruning.candidates import prunable_network, write_level
+from nestseg_prep import phantom
+from nestseg_prep.dicom.scan import scan
 from nestseg_prep.nifti import read_nifti, write_nifti
+from nestseg_prep.phantom import Phantom
+from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
 
 from .serving import BUNDLE, Server, free_port, guarded, label_command, run_server, wait_for
@@ -248,6 +254,21 @@ def test_batch_infer_labels_the_studies(server: Server, hippocampus: Path) -> No
             assert mask.shape == read_nifti(hippocampus / f"{name}.nii.gz").shape
     finally:
         (hippocampus / "broken.nii.gz").unlink()
+
+
+def test_a_folder_of_dicom_files_is_an_image(server: Server, hippocampus: Path) -> None:
+    folder = hippocampus / "dicom_case"
+    crop = Phantom(name="crop", modality="MR", rows=36, slices=28, between_slices=1.3)
+    phantom.write(crop.datasets(), folder)
+    try:
+        (ref,) = scan(folder).series
+        expected = load(find(BUNDLE)).segment(read_volume(ref))
+        server.client.info()  # lists the studies again
+        for image in ("dicom_case", str(folder)):
+            file, _ = server.client.infer(BUNDLE, image, {})
+            same(read_nifti(Path(file)), expected)
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_other_sites_and_other_names_are_kept_out(server: Server) -> None:

@@ -158,7 +158,14 @@ class PacsStudies(DICOMWebDatastore):
         return str(write_seg(on_image, folder, every, algorithm if file == label else None))
 
     def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
-        """Images with a label: ``[{"image": folder, "label": path, "id": UID}, …]``.
+        """Images with a label as files for clients."""
+        return [
+            {"image": self.get_image_uri(one["id"]), "label": one["label"]}
+            for one in self.labelled()
+        ]
+
+    def labelled(self) -> list[dict[str, str]]:
+        """Images with a label, to learn from: ``id``, ``image``, a DICOM folder, ``label``.
 
         A segmentation object that cannot be read stops none of the others.
         """

@@ -119,16 +119,19 @@ class Studies(LocalDatastore):
             file.unlink()
         return saved
 
-    def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
-        """Images with a final label: ``[{"image": path, "label": path, "id": id}, …]``."""
+    def labelled(self) -> list[dict[str, str]]:
+        """Images with a final label, to learn from: ``id``, ``image`` as it came, ``label``."""
         tag = DefaultLabelTag.FINAL
         return [
-            {
-                "image": str(self.source(image_id)),
-                "label": self.get_label_uri(image_id, tag),
-                "id": image_id,
-            }
-            for image_id in sorted(self.get_labeled_images())
+            {"id": one, "image": str(self.source(one)), "label": self.get_label_uri(one, tag)}
+            for one in sorted(self.get_labeled_images())
+        ]
+
+    def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
+        """The same as files for clients."""
+        return [
+            {"image": self.get_image_uri(one["id"]), "label": one["label"]}
+            for one in self.labelled()
         ]
 
     def _dicom_folders(self) -> list[str]:

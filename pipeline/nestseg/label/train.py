@@ -62,7 +62,7 @@ class FineTune(TrainTask):
         with tempfile.TemporaryDirectory(dir=self._work.runs) as temporary:
             folder = Path(temporary)
             found, left = usable(
-                datastore.datalist(), self._classes, read_selection(self._bundle), folder
+                datastore.labelled(), self._classes, read_selection(self._bundle), folder
             )
             for line in left:
                 print(f"left out: {line}", flush=True)
