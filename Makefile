@@ -4,7 +4,11 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-all lint bench torture bundles viewer lock clean
+LABEL ?= .venv-label
+LABEL_READY = $(LABEL)/.ready
+MONAILABEL = 0.8.5
+
+.PHONY: demo test test-all lint bench torture bundles viewer label test-label lock clean
 
 demo: $(READY)  ## the main job on real input
 	@$(BIN)/python docs/demo
@@ -52,11 +56,30 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+label: $(LABEL_READY)  ## an environment of its own with MONAI Label: then $(LABEL)/bin/nestseg label
+
+test-label: $(LABEL_READY)  ## a real label server, driven by MONAI Label's client, Orthanc where it is
+	@$(LABEL)/bin/python -m pytest -q -m "slow or not slow" tests/label
+
+# MONAI Label's own list of needs cannot be met on a CPU, and most of it is for other apps.
+$(LABEL_READY): requirements.lock label.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 12))' || \
+		{ echo "MONAI Label $(MONAILABEL) needs Python 3.11; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(LABEL)/bin/python || echo "Making $(LABEL) (once; some minutes, 3 GB) …"
+	@$(PYTHON) -m venv $(LABEL)
+	@$(LABEL)/bin/python -m pip install -qq --disable-pip-version-check -r label.lock
+	@$(LABEL)/bin/python -m pip install -qq --disable-pip-version-check --no-deps monailabel==$(MONAILABEL)
+	@$(LABEL)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
 lock:  ## exact versions of everything, from the floors in pyproject.toml
 	@$(PYTHON) -m venv build/lock
 	@build/lock/bin/python -m pip install -qq torch==2.13.0
 	@build/lock/bin/python -m pip install -qq -e '.[train,demo,deidentify,pacs,dev]'
 	@build/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu//' > requirements.lock
+	@build/lock/bin/python -m pip install -qq -e '.[label]'
+	@{ echo "-r requirements.lock"; build/lock/bin/python -m pip freeze --exclude-editable | \
+		sed 's/+cpu//' | grep -vxFf requirements.lock; } > label.lock
 
 clean:
-	@rm -rf $(VENV) build dist
+	@rm -rf $(VENV) $(LABEL) build dist

@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+import active_learning
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
@@ -214,6 +215,7 @@ def page(found: Row) -> str:
         "warping_error": ("warping error", ".5f"),
     }
     trainings = ROOT / "benchmarks" / "results" / "trainings.json"
+    labelling = ROOT / "benchmarks" / "results" / "active_learning.json"
     by_dice = sorted(found["nuclei"], key=lambda row: -row["dice"])
     window = found["window"]
     return f"""# Results
@@ -251,7 +253,8 @@ foreground-restricted, at the threshold that is best for V_rand; the other two a
 The window classifier evaluates a section densely in {window["dense_seconds"]:.2f} s; one window \
 for each pixel would take {window["window_seconds"]:.0f} s, {window["ratio"]:.0f} times as long, \
 and give the same logits (largest difference {window["largest_difference"]:.0e}).
-{comparisons(json.loads(trainings.read_text())) if trainings.exists() else ""}"""
+{comparisons(json.loads(trainings.read_text())) if trainings.exists() else ""}\
+{active_learning.section(json.loads(labelling.read_text())) if labelling.exists() else ""}"""
 
 
 def comparisons(found: Row) -> str:

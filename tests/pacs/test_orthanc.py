@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +19,7 @@ from scipy import ndimage
 
 from nestseg.outputs.dicom.read import read_seg
 from nestseg.outputs.dicom.source import read_source
-from nestseg.pacs.addresses import Node, Web
+from nestseg.pacs.addresses import Web
 from nestseg.pacs.retrieve import Query, fetch, find
 from nestseg.pacs.send import dicom_files, send
 from nestseg_prep import phantom
@@ -32,9 +29,10 @@ from nestseg_prep.nifti import read_nifti
 from nestseg_prep.phantom import Phantom
 from nestseg_prep.reading import read_volume
 
+from ..orthanc import Orthanc, free_port, run_orthanc  # noqa: TID252  tests are no package
+
 pytestmark = pytest.mark.slow
 
-PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 BUNDLE = "hippocampus_unetpp"
 CROP = Phantom(
     name="crop",
@@ -49,71 +47,13 @@ CROP = Phantom(
 )
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-@dataclass(frozen=True)
-class Orthanc:
-    node: Node
-    web: Web
-
-    @property
-    def studies(self) -> list[str]:
-        root = self.web.url.removesuffix("/dicom-web")
-        with urllib.request.urlopen(f"{root}/studies", timeout=10) as answer:  # noqa: S310
-            return list(json.load(answer))
-
-
 @pytest.fixture
 def orthanc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orthanc]:
-    program = shutil.which("Orthanc", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None or not PLUGIN.is_file():
-        pytest.skip("no Orthanc here: apt-get install orthanc orthanc-dicomweb")
     for name in ("pynetdicom", "dicomweb_client"):
         pytest.importorskip(name, reason="needs the extra `pacs`")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    home = tmp_path / "orthanc"
-    home.mkdir()
-    dimse, http = free_port(), free_port()
-    config = {
-        "StorageDirectory": str(home),
-        "IndexDirectory": str(home),
-        "HttpPort": http,
-        "DicomPort": dimse,
-        "DicomAet": "ORTHANC",
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
-        "DicomAlwaysAllowStore": True,
-        "UnknownSopClassAccepted": True,
-        "Plugins": [str(PLUGIN)],
-        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-    }
-    (home / "orthanc.json").write_text(json.dumps(config))
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [program, home / "orthanc.json"],
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env=os.environ | {"TCP_NODELAY": "1"},
-        )
-    server = Orthanc(Node("ORTHANC", "127.0.0.1", dimse), Web(f"http://127.0.0.1:{http}/dicom-web"))
-    try:
-        for _ in range(240):
-            try:
-                server.studies  # noqa: B018
-                break
-            except OSError:
-                time.sleep(0.25)
-        else:
-            pytest.fail((home / "log").read_text()[-1000:])
+    with run_orthanc(tmp_path / "orthanc") as server:
         yield server
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def crop() -> phantom.Series:

@@ -15,6 +15,7 @@ from monai.transforms import MapTransform
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
+from nestseg_prep.on_grid import labels_on, same_grid
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
 
@@ -27,6 +28,10 @@ class LoadVolumed(MapTransform):
     acceptable series), a ``SeriesRef`` from a scan, or a ``Volume`` that was read before. It
     becomes a float32 ``MetaTensor`` ``(1, i, j, k)`` of true values whose affine maps voxels to RAS
     mm; where a scanner saw nothing stands the lowest value of the image.
+
+    The keys behind the first hold label maps. One on another grid than the first (cropped, turned,
+    or with other spacings, as label servers return them) is laid on it, voxel by voxel the nearest,
+    0 outside: as it is it would be trained on at the wrong place without a word.
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
@@ -39,8 +44,12 @@ class LoadVolumed(MapTransform):
             InputError: a file or series that cannot be trusted; one line, with the remedy.
         """
         d = dict(data)
+        first: Volume | None = None
         for key in self.key_iterator(d):
             volume, name = _read(d[key])
+            first = first or volume
+            if not same_grid(volume, first):
+                volume = labels_on(volume, first)
             affine = torch.from_numpy(volume.affine)
             array = np.ascontiguousarray(volume.image, dtype=np.float32)
             d[key] = MetaTensor(

@@ -391,6 +391,31 @@ def prune(
     raise typer.Exit(run(bundle, data, out, tolerance, budget_ms, budget_mb))
 
 
+@app.command()
+def label(
+    *,
+    bundles: Annotated[
+        str, typer.Option("--bundles", "-b", help="Names or folders, with commas between them.")
+    ],
+    studies: Annotated[
+        str, typer.Option("--studies", "-s", help="Folder with images, or a DICOMweb address.")
+    ],
+    work: Annotated[
+        Path, typer.Option("--work", "-w", help="Working folder: trained bundles, fetched images.")
+    ] = Path("nestseg-label"),
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port.")] = 8000,
+    certificate: Annotated[Path | None, typer.Option(help="TLS certificate, a PEM file.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Its key, a PEM file.")] = None,
+    trust: Trust = False,
+) -> None:
+    """Label with 3D Slicer or OHIF: bundles, fine-tuning and active learning in MONAI Label."""
+    from nestseg.cli.label import run
+
+    tls = (certificate, key)
+    run(bundles, studies, work, host=host, port=port, trust=trust, tls=tls)
+
+
 def main() -> None:
     """Entry point. Bad input ends in one line on stderr and exit code 2."""
     from nestseg_prep.errors import InputError
