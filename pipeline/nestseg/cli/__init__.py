@@ -9,9 +9,8 @@ import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-import click
 import typer
 
 from nestseg.batch.engines import Engine
@@ -185,10 +184,9 @@ def segment(  # noqa: PLR0913  one for each option
         str | None, typer.Option(help="Of a Ray cluster; without it one is started here.")
     ] = None,
     tta: Annotated[
-        str,
+        Literal["none", "mirror"],
         typer.Option(
-            click_type=click.Choice(["none", "mirror"]),
-            help="Average over mirrored copies of each tile; takes several times as long.",
+            help="Average over mirrored copies of each tile; takes several times as long."
         ),
     ] = "none",
     level: Annotated[
