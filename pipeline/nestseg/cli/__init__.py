@@ -185,9 +185,7 @@ def segment(  # noqa: PLR0913  one for each option
     ] = None,
     tta: Annotated[
         Literal["none", "mirror"],
-        typer.Option(
-            help="Average over mirrored copies of each tile; takes several times as long."
-        ),
+        typer.Option(help="Average over mirrored copies of each tile; takes several times longer."),
     ] = "none",
     level: Annotated[
         str | None, typer.Option(help="Compute a UNet++ up to head L1, L2 …, or auto.")
