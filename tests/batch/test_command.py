@@ -209,3 +209,27 @@ def test_without_any_network_real_workers_do_everything(
         pytest.skip("network namespaces are not allowed here")
     assert done.returncode == ExitCode.ALL_DONE, done.stderr
     assert outputs(tmp_path / "cut off") == outputs(tmp_path / "plain")
+
+
+@pytest.mark.slow
+def test_memory_is_the_same_after_twenty_and_after_two_hundred_cases(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    for number in range(200):
+        write_image(tmp_path / "in" / f"case{number:03d}.nii.gz", seed=number)
+    process = start(tiny_bundle, tmp_path / "out", tmp_path / "in", "--log-json")
+    peaks: list[tuple[int, int]] = []
+    for line in process.stdout:
+        if '"done"' in line:
+            (worker,) = psutil.Process(process.pid).children()
+            peaks.append((peak_rss(process.pid), peak_rss(worker.pid)))
+    assert process.wait(60) == ExitCode.ALL_DONE
+    assert len(peaks) == 200
+    for early, late in zip(peaks[19], peaks[199], strict=True):
+        assert late < 1.1 * early
+
+
+def peak_rss(pid: int) -> int:
+    """In kB, as Linux keeps it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0])

@@ -129,7 +129,9 @@ def test_of_many_runners_one_works_and_the_others_say_who(
     images: Path, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
     out = make_out(tmp_path / "out")
-    first = start(out, images, seconds=0.4, lease=5)
+    hold = tmp_path / "hold"
+    hold.touch()
+    first = start(out, images, hold=hold, lease=5)
     until(first, "started")
     others = [start(out, images, lease=5) for _ in range(3)]
     for other in others:
@@ -137,6 +139,7 @@ def test_of_many_runners_one_works_and_the_others_say_who(
         assert code == ExitCode.HELD
         assert said.count("\n") == 1
         assert f"process {first.pid}" in said
+    hold.unlink()
     assert end(first)[0] == ExitCode.ALL_DONE
     assert tree(out) == undisturbed
 
@@ -146,7 +149,7 @@ def test_of_ten_that_start_at_once_one_works(
     images: Path, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
     out = make_out(tmp_path / "out")
-    runners = [start(out, images, seconds=2, lease=20) for _ in range(10)]
+    runners = [start(out, images, seconds=5, lease=20) for _ in range(10)]
     codes = sorted(end(runner)[0] for runner in runners)
     assert codes == [ExitCode.ALL_DONE] + [ExitCode.HELD] * 9
     assert tree(out) == undisturbed
@@ -265,11 +268,14 @@ def test_clocks_that_jump_by_a_day_change_nothing(
         "NO_FAKE_STAT": "1",
     }
     out = make_out(tmp_path / "out")
-    process = start(out, images, seconds=1, lease=5, env=env)
+    hold = tmp_path / "hold"
+    process = start(out, images, seconds=0.3, hold=hold, lease=5, env=env)
     for jump in ("+1d", "-1d", "+1d"):
         until(process, "done")
         clock.write_text(jump)
+    hold.touch()
     assert end(start(out, images, lease=5))[0] == ExitCode.HELD
+    hold.unlink()
     assert end(process)[0] == ExitCode.ALL_DONE
     assert tree(out) == undisturbed
     started = {row.started[:10] for row in read_view(out).rows}
