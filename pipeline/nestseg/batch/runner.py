@@ -122,6 +122,7 @@ class Loop:
             self.tell(Event(Kind.SCANNING, facts={"files": self.discovery.files}))
 
     def _scanned(self) -> None:
+        self.intake.flush()
         others = dict(sorted(self.discovery.others.items()))
         self.journal.note(scanned=True, other_files=others)
         self.tell(Event(Kind.SCANNED, facts={"files": self.discovery.files}))
@@ -157,6 +158,7 @@ class Loop:
 
     def _wind_down(self) -> None:
         """Let running cases end, for a while; give the rest back."""
+        self.intake.flush()
         self.tell(Event(Kind.STOPPING, facts={"running": len(self._running)}))
         until = time.monotonic() + self.patience_s
         while self._running and time.monotonic() < until:
