@@ -25,6 +25,7 @@ class Kind(StrEnum):
     RETRY = "retry"  # failed, and will be tried again
     FAILED = "failed"
     SCANNED = "scanned"  # every input has been seen
+    ENDED = "ended"  # before its time: the text says why
     STOPPING = "stopping"  # a signal came: running cases are finished or released
 
 

@@ -53,6 +53,15 @@ def listener(*, as_json: bool, show_phi: bool) -> Iterator[Listener]:
         yield _Lines(show_phi=show_phi).tell
 
 
+def say_end(text: str, code: int, *, as_json: bool) -> None:
+    """Why a run ended before its time."""
+    if as_json:
+        event = Event(Kind.ENDED, text=text, facts={"code": code})
+        _write_json(event, show_phi=False)
+    else:
+        _say(tables.stderr, f"nestseg: {text}")
+
+
 class _Lines:
     """A line for whatever a person may want to know afterwards."""
 
