@@ -114,6 +114,9 @@ class _Bar:
         if event.kind in _TO_RUN:
             self._total += 1
             self._progress.update(self._task, total=self._total)
+        elif event.kind is Kind.SCANNING and self._since is None:
+            files = (event.facts or {})["files"]
+            self._progress.update(self._task, description=f"Reading headers, {files} files")
         elif event.kind is Kind.LOADING:
             self._progress.update(self._task, description="Loading the model")
         elif event.kind is Kind.STARTED:
