@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from nestseg.batch import publish
 from nestseg.batch.cases import Case, Names
-from nestseg.batch.digests import in_shard, input_digest
+from nestseg.batch.digests import input_digest
 from nestseg.batch.discovery import series_facts
 from nestseg.batch.entries import Entry, Stored
 from nestseg.batch.events import Event, Kind, Listener
 from nestseg.batch.journal import Journal
+from nestseg.batch.shards import Shard, in_shard
 from nestseg.batch.states import State
 from nestseg_prep.selection import Decision
+
+_AT_ONCE: Final = 200  # each transaction waits for the disk
 
 
 class Intake:
@@ -29,6 +33,7 @@ class Intake:
 
     Attributes:
         fitting: how many series fit, those of other shards too.
+        kept: how many cases were done before and are unchanged.
     """
 
     def __init__(
@@ -38,14 +43,15 @@ class Intake:
         names: Names,
         settings_digest: str,
         *,
-        shard: tuple[int, int] | None,
+        shard: Shard,
         retry: bool,
         tell: Listener,
     ) -> None:
         self._journal, self._out, self._names = journal, out, names
         self._settings_digest = settings_digest
         self._shard, self._retry, self._tell = shard, retry, tell
-        self.fitting = 0
+        self._seen: list[str] = []
+        self.fitting = self.kept = 0
 
     def take(self, one: Decision) -> Case | None:
         """A case that is to be run, or ``None``."""
@@ -64,12 +70,15 @@ class Intake:
         digest = input_digest(ref)
         changed = self._difference(stored, digest)
         if stored and not changed and self._stays(stored):
-            self._journal.see(ref.key)
-            kind = Kind.KEPT if stored.state is State.DONE else Kind.PUT_ASIDE
-            self._tell(Event(kind, name, ref=ref))
+            self._seen.append(ref.key)
+            if len(self._seen) >= _AT_ONCE:
+                self.flush()
+            done = stored.state is State.DONE
+            self.kept += done
+            self._tell(Event(Kind.KEPT if done else Kind.PUT_ASIDE, name, ref=ref))
             return None
         if stored and not changed and stored.state is State.FOUND:
-            self._journal.see(ref.key)  # interrupted: its failures still count
+            self._journal.see([ref.key])  # interrupted: its failures still count
         else:
             found = Entry(
                 ref.key, name, series_facts(ref), State.FOUND, "", digest, self._settings_digest
@@ -78,6 +87,11 @@ class Intake:
         was_done = stored is not None and stored.state is State.DONE
         self._tell(Event(Kind.CHANGED if was_done else Kind.FOUND, name, changed, ref))
         return Case(name, ref, digest)
+
+    def flush(self) -> None:
+        """Write down what was found again unchanged, and has only been kept in mind so far."""
+        self._journal.see(self._seen)
+        self._seen.clear()
 
     def forget(self, key: str) -> None:
         """What was handed out under a key is something else; its outputs go with it."""

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from nestseg.batch.engines import Engine
+from nestseg.bundle.options import Tta
 from nestseg.cli import bundle as bundle_commands
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg_prep.dicom.rules import Rules
@@ -185,11 +185,7 @@ def segment(  # noqa: PLR0913  one for each option
         str | None, typer.Option(help="Of a Ray cluster; without it one is started here.")
     ] = None,
     tta: Annotated[
-        str,
-        typer.Option(
-            click_type=click.Choice(["none", "mirror"]),
-            help="Average over mirrored copies of each tile; takes several times as long.",
-        ),
+        Tta, typer.Option(help="Average over mirrored copies of each tile; takes far longer.")
     ] = "none",
     level: Annotated[
         str | None, typer.Option(help="Compute a UNet++ up to head L1, L2 …, or auto.")

@@ -28,7 +28,6 @@ _ENDED = (Kind.DONE, Kind.FAILED)
 _TO_RUN = (Kind.FOUND, Kind.CHANGED)
 _SENTENCES = {
     Kind.TAKEN_OVER: "the run before is {text}; this one goes on where it was",
-    Kind.LOADING: "loading the model",
     Kind.CHANGED: "{case}: {text}; it is segmented again",
     Kind.RETRY: "{case}: {text}; it will be tried again",
     Kind.FAILED: "nestseg: {case}: {text}",
@@ -51,6 +50,15 @@ def listener(*, as_json: bool, show_phi: bool) -> Iterator[Listener]:
             yield bar.tell
     else:
         yield _Lines(show_phi=show_phi).tell
+
+
+def say_end(text: str, code: int, *, as_json: bool) -> None:
+    """Why a run ended before its time."""
+    if as_json:
+        event = Event(Kind.ENDED, text=text, facts={"code": code})
+        _write_json(event, show_phi=False)
+    else:
+        _say(tables.stderr, f"nestseg: {text}")
 
 
 class _Lines:
@@ -105,6 +113,9 @@ class _Bar:
         if event.kind in _TO_RUN:
             self._total += 1
             self._progress.update(self._task, total=self._total)
+        elif event.kind is Kind.SCANNING and self._since is None:
+            files = (event.facts or {})["files"]
+            self._progress.update(self._task, description=f"Reading headers, {files} files")
         elif event.kind is Kind.LOADING:
             self._progress.update(self._task, description="Loading the model")
         elif event.kind is Kind.STARTED:
@@ -115,7 +126,7 @@ class _Bar:
             elapsed = time.monotonic() - (self._since or time.monotonic())
             speed = f"{self._slices / elapsed:.0f} slices/s" if elapsed else ""
             self._progress.update(self._task, advance=1, speed=speed)
-        if event.kind in _SENTENCES and event.kind is not Kind.LOADING:
+        if event.kind in _SENTENCES:
             _say(self._console, _sentence(event) + _where(event, show_phi=self._show_phi))
 
 

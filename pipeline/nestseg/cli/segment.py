@@ -80,8 +80,7 @@ def run(  # noqa: PLR0913  what the command line says
             with progress.listener(as_json=manner.log_json, show_phi=manner.show_phi) as tell:
                 ending = session.run(order, pool_maker(settings, manner), tell, stop=stop)
         except StopError as error:
-            line = f"nestseg: {out}: {error}"
-            tables.stderr.print(line, soft_wrap=True, markup=False, highlight=False)
+            progress.say_end(f"{out}: {error}", error.code, as_json=manner.log_json)
             return error.code
     return _report(ending, paths[0], out, stop, dicom=dicom is not None)
 
@@ -168,6 +167,8 @@ def _report(ending: Ending, first: Path, out: Path, stop: signals.Stop, *, dicom
     cases = summary.cases_of(ending.view)
     if dicom and (files := sum(row.kind == "nifti" for row in cases)):
         tables.console.print(f"{files} NIfTI files have no DICOM source: no SEG and SR for them")
+    if ending.kept:
+        tables.console.print(f"{ending.kept} cases were done before and are unchanged")
     done = sum(row.state is State.DONE for row in cases)
     tables.console.print(
         f"{done} of {len(cases)} cases done; masks and previews in {out}, "
