@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from nestseg.batch import holders, process, publish, schema
 from nestseg.batch import lease as leases
-from nestseg.batch import process, publish, schema
 from nestseg.batch.entries import Entry, Publication
+from nestseg.batch.holders import Timing
 from nestseg.batch.journal import Journal
-from nestseg.batch.lease import Lease, Timing
+from nestseg.batch.lease import Lease
 from nestseg.batch.read import read_view
 from nestseg.batch.states import Cause, Facts, Flag, Output, State
 from nestseg.batch.stops import HeldError, LeaseLostError, StorageError
@@ -199,6 +200,28 @@ def test_a_dead_runner_is_followed_at_once_and_a_frozen_one_after_the_lease(
     lease.release()
 
 
+def _hold_locked(path: Path, ready: object) -> None:
+    lease = Lease(path, QUICK)
+    with Journal(path, lease.token)._change():
+        ready.put(lease.token)
+        time.sleep(60)
+
+
+def test_a_runner_that_froze_while_it_was_writing_is_ended(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Queue()
+    child = context.Process(target=_hold_locked, args=(path_in(tmp_path), ready))
+    child.start()
+    ready.get(timeout=60)
+    os.kill(child.pid, signal.SIGSTOP)
+    lease = Lease(path_in(tmp_path), QUICK)
+    assert (lease.token, lease.taken_from) == (2, "frozen")
+    child.join(10)
+    assert child.exitcode == -signal.SIGKILL
+    Journal(path_in(tmp_path), lease.token).note(nestseg="goes on")
+    lease.release()
+
+
 def test_a_runner_that_comes_back_changes_nothing(tmp_path: Path) -> None:
     first = Lease(path_in(tmp_path), QUICK)
     journal = Journal(path_in(tmp_path), first.token)
@@ -270,7 +293,7 @@ def test_no_wall_clock_is_ever_asked(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(HeldError):
         Lease(path_in(tmp_path), QUICK)
     lease.release()
-    for module in (leases, process, publish):
+    for module in (holders, leases, process, publish):
         source = Path(module.__file__).read_text()
         assert "time.time" not in source
         assert "datetime" not in source

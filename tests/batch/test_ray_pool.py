@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +17,10 @@ import pytest
 
 from nestseg.batch.in_process import InProcessPool
 from nestseg.batch.jobs import Job, Limits, Outcome, Settings
-from nestseg.batch.states import Cause
+from nestseg.batch.read import read_view
+from nestseg.batch.states import Cause, State
 from nestseg_prep.dicom.references import SeriesRef
+from nestseg_prep.errors import InputError
 
 from .conftest import finish
 from .hazards import HANG, KILL, SLEEP
@@ -39,6 +44,7 @@ def cluster(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]
     from ray.cluster_utils import Cluster  # noqa: PLC0415
 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # with 15, as by default, others starve them
     cluster = Cluster()
     for _ in range(2):
         cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
@@ -87,3 +93,51 @@ def test_a_lost_node_and_a_poison_case_leave_every_other_result_as_it_was(
     assert {name: one.outputs for name, one in outcomes.items()} == {
         name: one.outputs for name, one in undisturbed.items()
     }
+
+
+def test_a_lost_node_and_a_killed_driver_change_no_result(
+    cluster: Any, tiny_bundle: Path, image: MakeImage, tmp_path: Path
+) -> None:
+    refs = [image("x" * n, SLEEP) for n in range(1, 13)]
+    folder = refs[0].files[0].parent
+    command = [sys.executable, "-m", "nestseg.cli", "segment", folder, "-b", tiny_bundle]
+    command += ["--trust", "-o"]
+    ray = ["--engine", "ray", "--ray-address", cluster.address]
+    out = tmp_path / "out"
+    with subprocess.Popen([*command, out, *ray]) as driver:
+        wait_for_done(out, 3)
+        cluster.remove_node(list(cluster.worker_nodes)[-1], allow_graceful=False)
+        wait_for_done(out, 6)
+        driver.kill()
+    interrupted = read_view(out)
+    assert interrupted.counts[State.DONE] < len(refs)
+    assert subprocess.run([*command, out, *ray], check=False).returncode == 0
+    resumed = read_view(out)
+    assert resumed.counts == {State.DONE: len(refs)}
+    # Each disturbance cost what was in work, and no more.
+    assert sum(row.attempts for row in resumed.rows) <= len(refs) + 2 + 2
+
+    undisturbed = tmp_path / "undisturbed"
+    subprocess.run([*command, undisturbed, "--workers", "0"], check=True)
+    assert digests(out) == digests(undisturbed)
+    assert not [path for path in out.rglob("*") if "partial" in path.name]
+
+
+def wait_for_done(out: Path, number: int) -> None:
+    end = time.monotonic() + 600
+    while time.monotonic() < end:
+        with suppress(InputError):  # no journal yet
+            if read_view(out).counts.get(State.DONE, 0) >= number:
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"{number} cases were not done in time")
+
+
+def digests(out: Path) -> dict[str, str]:
+    """Every output's sha256, as it is recorded and as the file has it."""
+    found = {}
+    for row in read_view(out).rows:
+        for output in row.outputs:
+            assert hashlib.sha256((out / output.path).read_bytes()).hexdigest() == output.sha256
+            found[output.path] = output.sha256
+    return found

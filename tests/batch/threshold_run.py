@@ -20,8 +20,8 @@ from nestseg.batch import digests, session
 from nestseg.batch.discovery import Inputs
 from nestseg.batch.events import Event
 from nestseg.batch.failures import judge
+from nestseg.batch.holders import Timing
 from nestseg.batch.jobs import Job, Loaded, Outcome
-from nestseg.batch.lease import Timing
 from nestseg.batch.states import Cause, Facts, Output, State
 from nestseg.batch.stops import ExitCode, StopError
 from nestseg.cli import signals
@@ -34,10 +34,15 @@ from nestseg_prep.volume import Volume
 
 
 class ThresholdPool:
-    """Cases in this process, one at a time; see :class:`nestseg.batch.pool.Pool`."""
+    """Cases in this process, one at a time; see :class:`nestseg.batch.pool.Pool`.
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds = seconds
+    Args:
+        seconds: that a case takes at least.
+        hold: while there is such a file, no case ends.
+    """
+
+    def __init__(self, seconds: float = 0.0, hold: Path | None = None) -> None:
+        self.seconds, self.hold = seconds, hold
         self.jobs: list[Job] = []
         self.ran: list[str] = []
 
@@ -84,6 +89,8 @@ class ThresholdPool:
 
     def segment(self, job: Job) -> None:
         time.sleep(self.seconds)
+        while self.hold is not None and self.hold.exists():
+            time.sleep(0.05)
 
 
 def order(out: Path, inputs: list[Path], **changes: Any) -> session.Order:
@@ -111,13 +118,14 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("inputs", type=Path, nargs="+")
     parser.add_argument("--seconds", type=float, default=0.0)
+    parser.add_argument("--hold", type=Path)
     parser.add_argument("--lease", type=float, default=1.0)
     options = parser.parse_args()
     os.umask(0o077)
     wanted = order(options.out, options.inputs, timing=Timing(options.lease / 10, options.lease))
     with signals.stopping() as stop:
         try:
-            pool = ThresholdPool(options.seconds)
+            pool = ThresholdPool(options.seconds, options.hold)
             ending = session.run(wanted, lambda: pool, _tell, stop=stop)
         except InputError as error:
             print(f"nestseg: {error}", file=sys.stderr)

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from nestseg.batch.cases import Names
 from nestseg.bundle import loaded, locate
-from nestseg.cli.segment import Manner
+from nestseg.cli.manner import Manner
 from nestseg.cli.segment import run as segment
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.nifti import read_nifti, write_nifti

@@ -12,33 +12,23 @@ import sqlite3
 import threading
 import time
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nestseg.batch import schema
+from nestseg.batch.holders import (
+    STANDARD,
+    Row,
+    Timing,
+    clear_stale_lock,
+    end_frozen_writer,
+    held_by,
+    read,
+)
 from nestseg.batch.process import Process, this_process
 from nestseg.batch.stops import HeldError, StorageError
 
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds by the observer's clock.
-
-    Attributes:
-        beat: between two beats of the holder.
-        lease: after so long without one, the holder counts as frozen.
-    """
-
-    beat: float = 2.0
-    lease: float = 30.0
-
-
-class _Row(NamedTuple):
-    token: int
-    holder: Process
-    beat: int
-    released: bool
+_PRIMARY = 0xFF  # of SQLite's error codes
 
 
 class Lease:
@@ -59,15 +49,13 @@ class Lease:
         StorageError: the journal cannot be made or written.
     """
 
-    def __init__(self, path: Path, timing: Timing = Timing()) -> None:
+    def __init__(self, path: Path, timing: Timing = STANDARD) -> None:
         self._path, self._timing = path, timing
         self.lost = threading.Event()
         self._stop = threading.Event()
         try:
-            _clear_stale_lock(path, timing)
-            with closing(schema.connect(path)) as db:
-                db.executescript(schema.TABLES)
-                self.token, self.taken_from = _take(db, timing)
+            clear_stale_lock(path, timing)
+            self.token, self.taken_from = _take_from_anybody(path, timing)
         except sqlite3.Error as error:
             raise StorageError(f"journal: {error}") from error
         self._thread = threading.Thread(target=self._keep, name="nestseg-lease", daemon=True)
@@ -96,18 +84,34 @@ class Lease:
 def holder_of(path: Path) -> dict[str, Any] | None:
     """Who holds the lease of a journal, if anybody has not left it; it may be dead."""
     with closing(schema.connect(path, read_only=True)) as db:
-        row = _read(db)
+        row = read(db)
     return None if row is None or row.released else row.holder.to_json()
+
+
+def _take_from_anybody(path: Path, timing: Timing) -> tuple[int, str]:
+    """A new token, and how the holder before ended; also if it froze while it was writing."""
+    try:
+        with closing(schema.connect(path, busy_s=timing.lease)) as db:
+            db.executescript(schema.TABLES)
+            return _take(db, timing)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & _PRIMARY != sqlite3.SQLITE_BUSY:
+            raise
+    end_frozen_writer(path, timing)
+    with closing(schema.connect(path, busy_s=timing.lease)) as db:
+        db.executescript(schema.TABLES)
+        token, _ = _take(db, timing)
+        return token, "frozen"
 
 
 def _take(db: sqlite3.Connection, timing: Timing) -> tuple[int, str]:
     """A new token, and how the holder before ended."""
     own = this_process()
     while True:
-        row = _read(db)
+        row = read(db)
         how = "" if row is None or row.released else _ended(db, row, own, timing)
         db.execute("BEGIN IMMEDIATE")
-        current = _read(db)
+        current = read(db)
         still = (current and (current.token, current.beat, current.released)) == (
             row and (row.token, row.beat, row.released)
         )
@@ -123,7 +127,7 @@ def _take(db: sqlite3.Connection, timing: Timing) -> tuple[int, str]:
             return token, how
 
 
-def _ended(db: sqlite3.Connection, row: _Row, own: Process, timing: Timing) -> str:
+def _ended(db: sqlite3.Connection, row: Row, own: Process, timing: Timing) -> str:
     """How a holder that has not left came to its end.
 
     Raises:
@@ -134,47 +138,11 @@ def _ended(db: sqlite3.Connection, row: _Row, own: Process, timing: Timing) -> s
     until = time.monotonic() + timing.lease
     while time.monotonic() < until:
         time.sleep(min(timing.beat, timing.lease) / 8)
-        current = _read(db)
+        current = read(db)
         if current is None or (current.token, current.beat) != (row.token, row.beat):
-            host = row.holder.host.split()[0]
-            raise HeldError(
-                f"another nestseg works on this folder (process {row.holder.pid} on {host}); "
-                "wait for it, or choose another --out"
-            )
+            raise HeldError(held_by(row.holder))
         if current.released:
             return ""
         if row.holder.is_gone(own):
             return "dead"
     return "frozen"
-
-
-def _read(db: sqlite3.Connection) -> _Row | None:
-    row = db.execute("SELECT token, holder, beat, released FROM lease").fetchone()
-    if row is None:
-        return None
-    return _Row(
-        row["token"], Process(**json.loads(row["holder"])), row["beat"], bool(row["released"])
-    )
-
-
-def _clear_stale_lock(path: Path, timing: Timing) -> None:
-    """Remove SQLite's dot file if a killed runner left it: one that lives comes and goes."""
-    lock = path.with_name(f"{path.name}.lock")
-    if schema.supports_locks(path.parent):
-        return
-    first = _identity(lock)
-    until = time.monotonic() + timing.lease
-    while first is not None and _identity(lock) == first:
-        if time.monotonic() >= until:
-            with suppress(OSError):
-                lock.rmdir()
-            return
-        time.sleep(timing.beat / 8)
-
-
-def _identity(lock: Path) -> tuple[int, int] | None:
-    try:
-        status = lock.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns

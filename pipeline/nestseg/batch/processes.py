@@ -115,8 +115,9 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End it and all that it started."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process.returncode is None:  # else its number may be another's by now
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self.connection.close()
         self.exit_code()
 

@@ -64,8 +64,15 @@ def journals_in(out: Path) -> list[Path]:
     return sorted([*out.glob("journal.sqlite"), *out.glob("journal-*-of-*.sqlite")])
 
 
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+def connect(
+    path: Path, *, read_only: bool = False, busy_s: float = BUSY_SECONDS
+) -> sqlite3.Connection:
     """Open a journal; transactions are begun and ended by hand.
+
+    Args:
+        path: of the file.
+        read_only: whether nothing will be written, and the file must be there.
+        busy_s: how long to wait for others who write.
 
     Raises:
         sqlite3.Error: it is no journal, or cannot be opened.
@@ -78,7 +85,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"file:{quote(str(path.resolve()))}?{'&'.join(query)}",
         uri=True,
-        timeout=BUSY_SECONDS,
+        timeout=busy_s,
         isolation_level=None,
         check_same_thread=False,
     )
@@ -87,6 +94,14 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection.execute("PRAGMA query_only = ON")
     else:
         connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+def peek(path: Path) -> sqlite3.Connection:
+    """Open a journal without a look at its locks, for one row that somebody may be writing."""
+    uri = f"file:{quote(str(path.resolve()))}?immutable=1"
+    connection = sqlite3.connect(uri, uri=True)
+    connection.row_factory = sqlite3.Row
     return connection
 
 

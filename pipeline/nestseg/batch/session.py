@@ -15,10 +15,11 @@ from nestseg.batch.cases import Names
 from nestseg.batch.discovery import Discovery, Inputs
 from nestseg.batch.events import Event, Kind, Listener
 from nestseg.batch.header_cache import HeaderCache, cache_beside
+from nestseg.batch.holders import Timing
 from nestseg.batch.intake import Intake
 from nestseg.batch.jobs import Loaded
 from nestseg.batch.journal import Journal, now
-from nestseg.batch.lease import Lease, Timing
+from nestseg.batch.lease import Lease
 from nestseg.batch.pool import Pool
 from nestseg.batch.read import read_view
 from nestseg.batch.runner import Loop, Wishes

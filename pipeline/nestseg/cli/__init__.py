@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
 
 from nestseg.batch.engines import Engine
@@ -182,6 +184,25 @@ def segment(  # noqa: PLR0913  one for each option
     ray_address: Annotated[
         str | None, typer.Option(help="Of a Ray cluster; without it one is started here.")
     ] = None,
+    tta: Annotated[
+        str,
+        typer.Option(
+            click_type=click.Choice(["none", "mirror"]),
+            help="Average over mirrored copies of each tile; takes several times as long.",
+        ),
+    ] = "none",
+    level: Annotated[
+        str | None, typer.Option(help="Compute a UNet++ up to head L1, L2 …, or auto.")
+    ] = None,
+    ensemble: Annotated[
+        str, typer.Option(help="Names or folders of further bundles to average with, by commas.")
+    ] = "",
+    save_probabilities: Annotated[
+        bool, typer.Option("--save-probabilities", help="Also write each label's probability.")
+    ] = False,
+    save_uncertainty: Annotated[
+        bool, typer.Option("--save-uncertainty", help="Also write where heads disagree.")
+    ] = False,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, or cuda:0,2 for one worker on each of these.")
     ] = None,
@@ -210,9 +231,14 @@ def segment(  # noqa: PLR0913  one for each option
     """
     from nestseg.cli import amounts
     from nestseg.cli.choice import selection as chosen
+    from nestseg.cli.manner import Manner
     from nestseg.cli.network import Pacs, Source
-    from nestseg.cli.segment import Manner, run_with_pacs
+    from nestseg.cli.segment import run_with_pacs
 
+    options = amounts.options(tta, level, ensemble)
+    options = replace(
+        options, save_probabilities=save_probabilities, save_uncertainty=save_uncertainty
+    )
     manner = Manner(
         workers,
         device,
@@ -238,6 +264,7 @@ def segment(  # noqa: PLR0913  one for each option
             trust=trust,
             dicom=seg_type if dicom or send_to else None,  # what is sent is DICOM
             rules=Rules(fill_missing, min_slices),
+            options=options,
             manner=manner,
         )
     )

@@ -1,9 +1,12 @@
-"""What people write for memory and shards → numbers."""
+"""What people write for memory, shards and options → numbers and data."""
 
 from __future__ import annotations
 
 import re
+from typing import cast
 
+from nestseg.bundle.options import SegmentOptions, Tta, read_level
+from nestseg.cli import bundles
 from nestseg_prep.errors import InputError
 
 _UNITS = {"MB": 10**6, "GB": 10**9, "MIB": 2**20, "GIB": 2**30}
@@ -37,3 +40,22 @@ def shard(text: str | None) -> tuple[int, int] | None:
     if not 1 <= part[0] <= part[1]:
         raise InputError(f"--shard {text}: no i/n with i from 1 to n; write 3/8")
     return part
+
+
+def options(tta: str, level: str | None, ensemble: str) -> SegmentOptions:
+    """How to segment.
+
+    Args:
+        tta: ``"none"`` or ``"mirror"``.
+        level: ``"L2"`` or ``"auto"``.
+        ensemble: names or folders of bundles, with commas between.
+
+    Raises:
+        InputError: there is no such level or bundle.
+    """
+    names = [name.strip() for name in ensemble.split(",") if name.strip()]
+    return SegmentOptions(
+        tta=cast("Tta", tta),
+        level=None if level is None else read_level(level),
+        ensemble=tuple(bundles.find(name) for name in names),
+    )

@@ -2,70 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nestseg.batch.engines import Engine
 from nestseg.batch.stops import ExitCode, StopError
 from nestseg.bundle import locate
+from nestseg.bundle.options import SegmentOptions
 from nestseg.bundle.selection import read_selection
-from nestseg.cli import bundles, signals, tables
+from nestseg.cli import bundles, checks, signals, tables
+from nestseg.cli.manner import Manner, pool_maker
 from nestseg.cli.scan import check_exist
 from nestseg_prep.dicom.rules import SAFE, Rules
 from nestseg_prep.errors import InputError
-from nestseg_prep.site_key import mark_folder
 
 if TYPE_CHECKING:
-    from nestseg.batch.pool import Pool
-    from nestseg.batch.session import Ending
+    from nestseg.batch.discovery import Inputs
+    from nestseg.batch.jobs import Settings
+    from nestseg.batch.session import Ending, Order
     from nestseg.cli.network import Pacs
     from nestseg.outputs.dicom.encoding import Encoding
     from nestseg_prep.selection import Selection
 
 
-@dataclass(frozen=True)
-class Manner:
-    """How a run goes about its work; none of it changes results.
-
-    Attributes:
-        workers: processes; 0 for none but this one, ``None`` for one, or with Ray for as many
-            actors as the cluster holds.
-        device: see ``nestseg.batch.jobs.Settings``.
-        timeout_s: for a case.
-        memory_mb: for a case.
-        retry: try quarantined cases again.
-        shard: ``(3, 8)`` for the third of eight parts of the cases.
-        log_json: say everything in JSON.
-        show_phi: name the files of cases.
-        engine: what runs the cases.
-        ray_address: of a Ray cluster; ``None`` starts one here.
-    """
-
-    workers: int | None = None
-    device: str | None = None
-    timeout_s: float | None = None
-    memory_mb: int | None = None
-    retry: bool = False
-    shard: tuple[int, int] | None = None
-    log_json: bool = False
-    show_phi: bool = False
-    engine: Engine = Engine.LOCAL
-    ray_address: str | None = None
-
-    def check(self) -> None:
-        """Raise an InputError where it contradicts itself."""
-        if self.workers == 0 and self.engine is Engine.RAY:
-            raise InputError("--engine ray needs a worker; give --workers 1 or more, or leave it")
-        if self.workers == 0 and (self.timeout_s is not None or self.memory_mb is not None):
-            raise InputError("--timeout and --max-memory need a worker; give --workers 1 or more")
-
-
-def run(
+def run(  # noqa: PLR0913  what the command line says
     paths: list[Path],
     bundle_name: str,
     out: Path,
@@ -74,6 +34,7 @@ def run(
     dicom: Encoding | None = None,
     selection: Selection | None = None,
     rules: Rules = SAFE,
+    options: SegmentOptions | None = None,
     manner: Manner | None = None,
 ) -> int:
     """Segment every fitting series below ``paths`` that is not yet done.
@@ -86,7 +47,8 @@ def run(
         dicom: how to write DICOM SEG, with SR; ``None`` for neither.
         selection: which series, instead of the bundle's own rules.
         rules: what is refused.
-        manner: how.
+        options: what is computed besides the mask, and how.
+        manner: how the run goes about it.
 
     Returns:
         See :class:`nestseg.batch.stops.ExitCode`.
@@ -95,19 +57,28 @@ def run(
         InputError: nothing could be started: no such input, bundle or weights, the audit refuses
             the bundle, nothing fits, or ``out`` cannot be written.
     """
+    from nestseg.batch import session
+    from nestseg.batch.discovery import Inputs
+    from nestseg.cli import progress
+
     manner = manner or Manner()
     manner.check()
     folder = bundles.find(bundle_name)
-    if not locate.is_ours(folder) and not trust:
-        _refuse_unlisted(folder)
+    options = options or SegmentOptions()
+    for one in (folder, *options.ensemble):
+        if not locate.is_ours(one) and not trust:
+            checks.refuse_unlisted(one)
     selection = selection or read_selection(folder)
     check_exist(paths)
     with ExitStack() as stack:
         stack.enter_context(signals.private())
-        _check_writable(out, paths)
+        checks.check_writable(out, paths)
         stop = stack.enter_context(signals.stopping())
         try:
-            ending = _run(paths, folder, out, selection, rules, dicom, manner, stop)
+            settings = _settings(folder, dicom, options, manner)
+            order = _order(Inputs(paths, selection, rules), settings, out, manner)
+            with progress.listener(as_json=manner.log_json, show_phi=manner.show_phi) as tell:
+                ending = session.run(order, pool_maker(settings, manner), tell, stop=stop)
         except StopError as error:
             line = f"nestseg: {out}: {error}"
             tables.stderr.print(line, soft_wrap=True, markup=False, highlight=False)
@@ -115,55 +86,30 @@ def run(
     return _report(ending, paths[0], out, stop, dicom=dicom is not None)
 
 
-def _run(
-    paths: list[Path],
-    folder: Path,
-    out: Path,
-    selection: Selection,
-    rules: Rules,
-    dicom: Encoding | None,
-    manner: Manner,
-    stop: signals.Stop,
-) -> Ending:
-    from nestseg.batch import digests, session
-    from nestseg.batch.discovery import Inputs
+def _settings(
+    folder: Path, dicom: Encoding | None, options: SegmentOptions, manner: Manner
+) -> Settings:
+    """What the cases share; what it costs is said before they begin."""
     from nestseg.batch.jobs import Settings
-    from nestseg.cli import progress
+    from nestseg.bundle.passes import cost
+    from nestseg.pruning.level import resolved
 
-    settings = Settings(folder, dicom=dicom, device=manner.device)
-    options: dict[str, Any] = {"dicom": dicom and dicom.value}
-    order = session.Order(
-        out,
-        Inputs(paths, selection, rules),
-        digests.settings_digest([folder], rules, options),
-        options,
-        manner.shard,
-        retry=manner.retry,
-    )
-    with progress.listener(as_json=manner.log_json, show_phi=manner.show_phi) as tell:
-        return session.run(order, _pool_maker(settings, manner), tell, stop=stop)
+    options = resolved(folder, options)
+    price = cost(options, folder)
+    if price.passes > 1 and not manner.log_json:
+        tables.stderr.print(price.sentence, soft_wrap=True, markup=False, highlight=False)
+    return Settings(folder, dicom, manner.device, options)
 
 
-def _pool_maker(settings: Any, manner: Manner) -> Callable[[], Pool]:
-    """What makes the workers, or what stands for them; torch is imported only then."""
+def _order(inputs: Inputs, settings: Settings, out: Path, manner: Manner) -> Order:
+    from nestseg.batch import digests
+    from nestseg.batch.session import Order
 
-    def make() -> Pool:
-        if manner.workers == 0:
-            from nestseg.batch.in_process import InProcessPool
-
-            return InProcessPool(settings)
-        from nestseg.batch.jobs import Limits
-
-        limits = Limits(manner.memory_mb, manner.timeout_s)
-        if manner.engine is Engine.RAY:
-            from nestseg.batch.ray_pool import RayPool
-
-            return RayPool(settings, limits, manner.workers or 0, manner.ray_address)
-        from nestseg.batch.local import LocalPool
-
-        return LocalPool(settings, limits, manner.workers or 1)
-
-    return make
+    options = {"dicom": settings.dicom and settings.dicom.value} | settings.options.settings()
+    members = (settings.bundle, *settings.options.ensemble)
+    digest = digests.settings_digest(members, inputs.rules, options)
+    shown = options | {"ensemble": [one.name for one in settings.options.ensemble]}
+    return Order(out, inputs, digest, shown, manner.shard, retry=manner.retry)
 
 
 def run_with_pacs(
@@ -240,32 +186,6 @@ def _page(out: Path) -> str:
         return f"report in {report.write(out)}"
     except OSError as error:
         return f"no report ({error.strerror}): `nestseg report {out}` writes it again"
-
-
-def _refuse_unlisted(bundle: Path) -> None:
-    """Raise an InputError if the static audit finds anything in a bundle from elsewhere."""
-    from nestseg.bundle import audit, findings, manifest
-
-    found = findings.errors(manifest.check(bundle, demanded=False) + audit.audit(bundle))
-    if found:
-        more = f" (and {len(found) - 1} more: `nestseg bundle check`)" if len(found) > 1 else ""
-        raise InputError(f"{bundle.name}: {found[0].line}{more}; --trust runs it all the same")
-
-
-def _check_writable(out: Path, inputs: list[Path]) -> None:
-    resolved = out.resolve()
-    if any(resolved.is_relative_to(path.resolve()) for path in inputs if path.is_dir()):
-        raise InputError(f"{out}: lies inside the input; give a folder outside of it")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        handle, probe = tempfile.mkstemp(dir=out, prefix=".nestseg-")
-        os.close(handle)
-        Path(probe).unlink()
-        mark_folder(out)
-    except OSError as error:
-        raise InputError(
-            f"{out}: cannot be written ({error.strerror}); choose another --out"
-        ) from error
 
 
 def _nothing_fits(first: Path, ending: Ending) -> str:
