@@ -102,12 +102,13 @@ class Loop:
                 self._scanned()
             if taken.nothing:
                 return
+            for key in taken.replaced:
+                self._withdraw(key)
             for key in taken.replaced - {one.ref.key for one in taken.decisions}:
-                self._forget(key)
+                self.intake.forget(key)
             for one in taken.decisions:
                 case = self.intake.take(one)
                 if case is not None:
-                    self._withdraw(case.ref.key)
                     self._waiting.append(case)
             timeout_s = 0.0
 
@@ -115,10 +116,6 @@ class Loop:
         others = dict(sorted(self.discovery.others.items()))
         self.journal.note(scanned=True, other_files=others)
         self.tell(Event(Kind.SCANNED, facts={"files": self.discovery.files}))
-
-    def _forget(self, key: str) -> None:
-        self._withdraw(key)
-        self.intake.forget(key)
 
     def _withdraw(self, key: str) -> None:
         """A series that was handed out before: whatever is done about it is in vain."""

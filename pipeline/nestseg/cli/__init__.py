@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from nestseg.batch.engines import Engine
 from nestseg.cli import bundle as bundle_commands
+from nestseg.cli.amounts import Tta
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg_prep.dicom.rules import Rules
 
@@ -185,12 +185,8 @@ def segment(  # noqa: PLR0913  one for each option
         str | None, typer.Option(help="Of a Ray cluster; without it one is started here.")
     ] = None,
     tta: Annotated[
-        str,
-        typer.Option(
-            click_type=click.Choice(["none", "mirror"]),
-            help="Average over mirrored copies of each tile; takes several times as long.",
-        ),
-    ] = "none",
+        Tta, typer.Option(help="Average over mirrored copies of each tile; takes far longer.")
+    ] = Tta.NONE,
     level: Annotated[
         str | None, typer.Option(help="Compute a UNet++ up to head L1, L2 …, or auto.")
     ] = None,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import cast
+from enum import StrEnum
 
-from nestseg.bundle.options import SegmentOptions, Tta, read_level
+from nestseg.bundle.options import SegmentOptions, read_level
 from nestseg.cli import bundles
 from nestseg_prep.errors import InputError
 
@@ -42,11 +42,18 @@ def shard(text: str | None) -> tuple[int, int] | None:
     return part
 
 
-def options(tta: str, level: str | None, ensemble: str) -> SegmentOptions:
+class Tta(StrEnum):
+    """Test-time augmentation."""
+
+    NONE = "none"
+    MIRROR = "mirror"
+
+
+def options(tta: Tta, level: str | None, ensemble: str) -> SegmentOptions:
     """How to segment.
 
     Args:
-        tta: ``"none"`` or ``"mirror"``.
+        tta: whether to mirror.
         level: ``"L2"`` or ``"auto"``.
         ensemble: names or folders of bundles, with commas between.
 
@@ -55,7 +62,7 @@ def options(tta: str, level: str | None, ensemble: str) -> SegmentOptions:
     """
     names = [name.strip() for name in ensemble.split(",") if name.strip()]
     return SegmentOptions(
-        tta=cast("Tta", tta),
+        tta="mirror" if tta is Tta.MIRROR else "none",
         level=None if level is None else read_level(level),
         ensemble=tuple(bundles.find(name) for name in names),
     )
