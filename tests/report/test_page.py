@@ -142,6 +142,12 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(
     assert not [path for path in run.iterdir() if "partial" in path.name]
 
 
+def test_what_a_killed_report_left_is_tidied_up(run: Path) -> None:
+    (run / ".report-partial-x1").write_text("half")
+    report.write(run)
+    assert not [path for path in run.iterdir() if "partial" in path.name]
+
+
 def test_the_live_page_holds_no_pictures_and_asks_only_its_own_server(run: Path) -> None:
     text = live_page(table(read_view(run)))
     assert "connect-src &#39;self&#39;" in text
