@@ -50,7 +50,7 @@ def test_a_case_stages_whole_files_and_says_what_they_are(
     assert {output.role: output.path for output in outcome.outputs} == {
         "mask": "head_seg.nii.gz",
         "preview": "head_preview.png",
-        "snapshot": "head_snapshot.zip",
+        "snapshot": "head.snapshot",
     }
     assert {path.name for path in one.staging.iterdir()} == {o.path for o in outcome.outputs}
     for output in outcome.outputs:

@@ -121,8 +121,8 @@ def test_a_snapshot_that_is_lost_or_elsewhere_is_left_out(tmp_path: Path) -> Non
             if name == "away":
                 shot = type(shot)(shot.role, f"../{outside.path}", outside.sha256, outside.size)
             finish(journal, name, facts(1, 1), (shot,))
-    (out / "lost_snapshot.zip").unlink()
-    (out / "cut_snapshot.zip").write_bytes(b"PK\x03\x04 half")
+    (out / "lost.snapshot").unlink()
+    (out / "cut.snapshot").write_bytes(b"PK\x03\x04 half")
     report.write(out)
     assert not pictures.collect(table(read_view(out)), out).planes
 
