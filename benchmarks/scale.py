@@ -37,7 +37,7 @@ SAMPLE = ROOT / "benchmarks" / "results" / "scale-sample.json"
 RESULT = ROOT / "benchmarks" / "results" / "scale.json"
 PLOT = ROOT / "docs" / "images" / "scale.png"
 BUNDLE = "ct_trunk_unetpp"
-SLICES = (40, 55, 70, 85, 100, 120, 140, 160, 180, 200, 230, 260)
+SLICES = (40, 50, 60, 70, 80, 100, 120, 150)
 NODES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 

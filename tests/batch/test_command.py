@@ -200,7 +200,8 @@ def test_without_any_network_real_workers_do_everything(
     tiny_bundle: Path, hospital: Path, tmp_path: Path
 ) -> None:
     process = start(tiny_bundle, tmp_path / "plain", hospital)
-    assert process.wait(900) == ExitCode.ALL_DONE
+    said, _ = process.communicate(timeout=900)
+    assert process.returncode == ExitCode.ALL_DONE, said
     args = ["unshare", "-n", *process.args]
     args[args.index(str(tmp_path / "plain"))] = str(tmp_path / "cut off")
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -223,7 +224,8 @@ def test_memory_is_the_same_after_twenty_and_after_two_hundred_cases(
         if '"done"' in line:
             (worker,) = psutil.Process(process.pid).children()
             peaks.append((peak_rss(process.pid), peak_rss(worker.pid)))
-    assert process.wait(60) == ExitCode.ALL_DONE
+    process.communicate(timeout=60)
+    assert process.returncode == ExitCode.ALL_DONE
     assert len(peaks) == 200
     for early, late in zip(peaks[19], peaks[199], strict=True):
         assert late < 1.1 * early

@@ -11,20 +11,24 @@ import sqlite3
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from nestseg.batch import session
+from nestseg.batch import publish, session
 from nestseg.batch.events import Event, Kind
 from nestseg.batch.jobs import Job
 from nestseg.batch.read import read_view
 from nestseg.batch.states import Cause, State
 from nestseg.batch.stops import ExitCode, LeaseLostError, StorageError
+from nestseg.outputs.preview import write_png
 from nestseg_prep.nifti import write_nifti
+from nestseg_prep.picture import write_picture
 from nestseg_prep.volume import Volume
 
 from .threshold_run import ThresholdPool, order, tree
@@ -415,6 +419,57 @@ def test_a_rename_that_the_file_system_refuses_stops_the_run(
     with pytest.raises(StorageError, match="Stale"):
         session.run(order(out, [images]), ThresholdPool, lambda _: None)
     assert session.run(order(out, [images]), ThresholdPool, lambda _: None).finished
+    assert tree(out) == undisturbed
+
+
+def lie(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """A disk that keeps other bytes below a folder than it was given, without a word."""
+    sync = os.fsync
+
+    def corrupt(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        if path.is_file() and path.is_relative_to(folder):
+            content = bytearray(path.read_bytes())
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", corrupt)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "picture.png", "preview.png"])
+def test_what_reads_back_differently_never_gets_its_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (30, 20, 1), np.uint8)
+    mask = Volume(np.repeat(values, 9, axis=2), np.eye(4))
+    flat = Volume(values, np.eye(4))
+    picture = Image.fromarray(values[:, :, 0])
+    writers = {
+        "picture.png": lambda path: write_picture(flat, path),
+        "preview.png": lambda path: write_png(picture, path),
+    }
+    write = writers.get(name, lambda path: write_nifti(mask, path))
+    lie(monkeypatch, tmp_path)
+    with pytest.raises((OSError, ValueError, SyntaxError, EOFError, zlib.error)):
+        write(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    write(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_of_a_disk_that_lies_nothing_is_published(
+    images: Path, undisturbed: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = make_out(tmp_path / "out")
+    lie(monkeypatch, out / publish.STAGING)
+    with suppress(StorageError):  # as it looks to the reader: a bad disk, or a bad file
+        session.run(order(out, [images]), ThresholdPool, lambda _: None)
+    assert State.DONE not in read_view(out).counts
+    assert tree(out) == {}
+    monkeypatch.undo()
+    assert session.run(order(out, [images], retry=True), ThresholdPool, lambda _: None).finished
     assert tree(out) == undisturbed
 
 

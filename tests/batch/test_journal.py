@@ -121,11 +121,12 @@ def test_a_journal_that_cannot_be_written_says_so(held: tuple[Journal, Lease]) -
     journal.note(nestseg="goes on")
 
 
-@pytest.mark.parametrize("content", [b"", b"no database at all, but long enough for a header" * 40])
-def test_what_is_no_journal_is_said_in_one_line(tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_journal_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no journal"):
         read_view(tmp_path)
-    path_in(tmp_path).write_bytes(content)
+    path_in(tmp_path).touch()  # its runner is just beginning
+    assert read_view(tmp_path).rows == ()
+    path_in(tmp_path).write_bytes(b"no database at all, but long enough for a header" * 40)
     with pytest.raises(InputError, match="cannot be read"):
         read_view(tmp_path)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import select
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +88,14 @@ class ThresholdPool:
         return Outcome(job.name, job.attempt, outputs=tuple(outputs), facts=facts)
 
     def segment(self, job: Job) -> None:
-        time.sleep(self.seconds)
+        _pause(self.seconds)
         while self.hold is not None and self.hold.exists():
-            time.sleep(0.05)
+            _pause(0.05)
+
+
+def _pause(seconds: float) -> None:
+    # time.sleep fails under libfaketime, which does not know how Python sleeps.
+    select.select([], [], [], seconds)
 
 
 def order(out: Path, inputs: list[Path], **changes: Any) -> session.Order:

@@ -24,7 +24,9 @@ class Kind(StrEnum):
     DONE = "done"
     RETRY = "retry"  # failed, and will be tried again
     FAILED = "failed"
+    SCANNING = "scanning"  # so many files so far
     SCANNED = "scanned"  # every input has been seen
+    ENDED = "ended"  # before its time: the text says why
     STOPPING = "stopping"  # a signal came: running cases are finished or released
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from nestseg.batch import publish
 from nestseg.batch.cases import Case, Names
@@ -13,6 +14,8 @@ from nestseg.batch.events import Event, Kind, Listener
 from nestseg.batch.journal import Journal
 from nestseg.batch.states import State
 from nestseg_prep.selection import Decision
+
+_AT_ONCE: Final = 200  # each transaction waits for the disk
 
 
 class Intake:
@@ -45,6 +48,7 @@ class Intake:
         self._journal, self._out, self._names = journal, out, names
         self._settings_digest = settings_digest
         self._shard, self._retry, self._tell = shard, retry, tell
+        self._seen: list[str] = []
         self.fitting = 0
 
     def take(self, one: Decision) -> Case | None:
@@ -64,12 +68,14 @@ class Intake:
         digest = input_digest(ref)
         changed = self._difference(stored, digest)
         if stored and not changed and self._stays(stored):
-            self._journal.see(ref.key)
+            self._seen.append(ref.key)
+            if len(self._seen) >= _AT_ONCE:
+                self.flush()
             kind = Kind.KEPT if stored.state is State.DONE else Kind.PUT_ASIDE
             self._tell(Event(kind, name, ref=ref))
             return None
         if stored and not changed and stored.state is State.FOUND:
-            self._journal.see(ref.key)  # interrupted: its failures still count
+            self._journal.see([ref.key])  # interrupted: its failures still count
         else:
             found = Entry(
                 ref.key, name, series_facts(ref), State.FOUND, "", digest, self._settings_digest
@@ -78,6 +84,11 @@ class Intake:
         was_done = stored is not None and stored.state is State.DONE
         self._tell(Event(Kind.CHANGED if was_done else Kind.FOUND, name, changed, ref))
         return Case(name, ref, digest)
+
+    def flush(self) -> None:
+        """Write down what was found again unchanged, and has only been kept in mind so far."""
+        self._journal.see(self._seen)
+        self._seen.clear()
 
     def forget(self, key: str) -> None:
         """What was handed out under a key is something else; its outputs go with it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -89,10 +89,12 @@ class Journal:
             row["settings_digest"],
         )
 
-    def see(self, key: str) -> None:
-        """A case is among the inputs again, and nothing about it has changed."""
+    def see(self, keys: Iterable[str]) -> None:
+        """Cases are among the inputs again, and nothing about them has changed."""
         with self._change() as db:
-            db.execute("UPDATE cases SET seen = ? WHERE key = ?", (self.token, key))
+            db.executemany(
+                "UPDATE cases SET seen = ? WHERE key = ?", [(self.token, key) for key in keys]
+            )
 
     def enter(self, entry: Entry) -> None:
         """Write down a series, new or changed, with no failures held against it.

@@ -209,6 +209,8 @@ class RayPool:
 
 def _connect(address: str | None) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the house
+    if address is None:  # by default Ray's workers give way to everything else on the machine
+        os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         ray = importlib.import_module("ray")
     except ImportError:

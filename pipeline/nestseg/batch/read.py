@@ -47,6 +47,9 @@ def _read(path: Path) -> tuple[dict[str, Any], list[tuple[tuple[bool, int, str],
     connection = schema.connect(path, read_only=True)
     try:
         connection.execute("BEGIN")  # one moment for all tables
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if "cases" not in tables:  # another shard is just making it
+            return {}, []
         run = {
             name: json.loads(value)
             for name, value in connection.execute("SELECT name, value FROM run")

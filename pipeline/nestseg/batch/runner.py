@@ -62,6 +62,7 @@ class Loop:
     _pool: Pool | None = None
     _waiting: deque[Case] = field(default_factory=deque)
     _running: dict[str, tuple[Case, Job]] = field(default_factory=dict)
+    _said: float = field(default_factory=time.monotonic)
 
     def run(self) -> bool:
         """Run everything.
@@ -80,6 +81,7 @@ class Loop:
                 self._check()
                 busy = bool(self._waiting or self._running)
                 self._find(0.0 if busy else _TICK_S)
+                self._say_how_far()
                 self._hand_out()
                 self._collect(_TICK_S)
                 finished = self.discovery.finished and not self._waiting and not self._running
@@ -112,7 +114,15 @@ class Loop:
                     self._waiting.append(case)
             timeout_s = 0.0
 
+    def _say_how_far(self) -> None:
+        """At most once a second, while the walk goes on."""
+        moment = time.monotonic()
+        if not self.discovery.finished and moment - self._said > 1:
+            self._said = moment
+            self.tell(Event(Kind.SCANNING, facts={"files": self.discovery.files}))
+
     def _scanned(self) -> None:
+        self.intake.flush()
         others = dict(sorted(self.discovery.others.items()))
         self.journal.note(scanned=True, other_files=others)
         self.tell(Event(Kind.SCANNED, facts={"files": self.discovery.files}))
@@ -148,6 +158,7 @@ class Loop:
 
     def _wind_down(self) -> None:
         """Let running cases end, for a while; give the rest back."""
+        self.intake.flush()
         self.tell(Event(Kind.STOPPING, facts={"running": len(self._running)}))
         until = time.monotonic() + self.patience_s
         while self._running and time.monotonic() < until:

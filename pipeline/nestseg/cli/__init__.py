@@ -14,8 +14,8 @@ from typing import Annotated
 import typer
 
 from nestseg.batch.engines import Engine
+from nestseg.bundle.options import Tta
 from nestseg.cli import bundle as bundle_commands
-from nestseg.cli.amounts import Tta
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg_prep.dicom.rules import Rules
 
@@ -186,7 +186,7 @@ def segment(  # noqa: PLR0913  one for each option
     ] = None,
     tta: Annotated[
         Tta, typer.Option(help="Average over mirrored copies of each tile; takes far longer.")
-    ] = Tta.NONE,
+    ] = "none",
     level: Annotated[
         str | None, typer.Option(help="Compute a UNet++ up to head L1, L2 …, or auto.")
     ] = None,

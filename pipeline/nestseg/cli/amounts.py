@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 
-from nestseg.bundle.options import SegmentOptions, read_level
+from nestseg.bundle.options import SegmentOptions, Tta, read_level
 from nestseg.cli import bundles
 from nestseg_prep.errors import InputError
 
@@ -42,13 +41,6 @@ def shard(text: str | None) -> tuple[int, int] | None:
     return part
 
 
-class Tta(StrEnum):
-    """Test-time augmentation."""
-
-    NONE = "none"
-    MIRROR = "mirror"
-
-
 def options(tta: Tta, level: str | None, ensemble: str) -> SegmentOptions:
     """How to segment.
 
@@ -62,7 +54,7 @@ def options(tta: Tta, level: str | None, ensemble: str) -> SegmentOptions:
     """
     names = [name.strip() for name in ensemble.split(",") if name.strip()]
     return SegmentOptions(
-        tta="mirror" if tta is Tta.MIRROR else "none",
+        tta=tta,
         level=None if level is None else read_level(level),
         ensemble=tuple(bundles.find(name) for name in names),
     )

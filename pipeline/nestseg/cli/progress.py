@@ -53,6 +53,15 @@ def listener(*, as_json: bool, show_phi: bool) -> Iterator[Listener]:
         yield _Lines(show_phi=show_phi).tell
 
 
+def say_end(text: str, code: int, *, as_json: bool) -> None:
+    """Why a run ended before its time."""
+    if as_json:
+        event = Event(Kind.ENDED, text=text, facts={"code": code})
+        _write_json(event, show_phi=False)
+    else:
+        _say(tables.stderr, f"nestseg: {text}")
+
+
 class _Lines:
     """A line for whatever a person may want to know afterwards."""
 
@@ -105,6 +114,9 @@ class _Bar:
         if event.kind in _TO_RUN:
             self._total += 1
             self._progress.update(self._task, total=self._total)
+        elif event.kind is Kind.SCANNING and self._since is None:
+            files = (event.facts or {})["files"]
+            self._progress.update(self._task, description=f"Reading headers, {files} files")
         elif event.kind is Kind.LOADING:
             self._progress.update(self._task, description="Loading the model")
         elif event.kind is Kind.STARTED:

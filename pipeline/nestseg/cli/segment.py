@@ -80,8 +80,7 @@ def run(  # noqa: PLR0913  what the command line says
             with progress.listener(as_json=manner.log_json, show_phi=manner.show_phi) as tell:
                 ending = session.run(order, pool_maker(settings, manner), tell, stop=stop)
         except StopError as error:
-            line = f"nestseg: {out}: {error}"
-            tables.stderr.print(line, soft_wrap=True, markup=False, highlight=False)
+            progress.say_end(f"{out}: {error}", error.code, as_json=manner.log_json)
             return error.code
     return _report(ending, paths[0], out, stop, dicom=dicom is not None)
 
