@@ -108,7 +108,11 @@ def test_cases_with_flags_are_embedded_first(run: Path) -> None:
     assert len(some.planes) == 6
     text = page(made, some)
     assert len(re.findall(r'class="volume"', text)) == 4
-    assert not pictures.collect(made, run, planes_bytes=0).planes
+    assert "volumes of 4 cases are not in this page" in text
+    assert "are not in this page" not in page(made, everything)
+    nothing = pictures.collect(made, run, planes_bytes=0)
+    assert not nothing.planes
+    assert nothing.left_out == 6
 
 
 def test_a_snapshot_that_is_lost_or_elsewhere_is_left_out(tmp_path: Path) -> None:
