@@ -50,6 +50,7 @@ def test_a_case_stages_whole_files_and_says_what_they_are(
     assert {output.role: output.path for output in outcome.outputs} == {
         "mask": "head_seg.nii.gz",
         "preview": "head_preview.png",
+        "snapshot": "head.snapshot",
     }
     assert {path.name for path in one.staging.iterdir()} == {o.path for o in outcome.outputs}
     for output in outcome.outputs:
@@ -72,7 +73,8 @@ def test_a_dicom_series_gets_its_objects_too(
     (ref,) = scan(tmp_path / "mr").series
     outcome = run_case(job(ref), bundle, settings)
     assert outcome.reason == ""
-    assert [output.role for output in outcome.outputs] == ["mask", "preview", "seg", "sr"]
+    roles = [output.role for output in outcome.outputs]
+    assert roles == ["mask", "preview", "snapshot", "seg", "sr"]
 
 
 def test_what_an_earlier_attempt_left_behind_is_gone(

@@ -129,7 +129,7 @@ def start(bundle: Path, out: Path, *words: object) -> subprocess.Popen[str]:
 
 def outputs(out: Path) -> dict[str, str]:
     """Every file but the books → sha256."""
-    books = ("journal", "run.json", ".nestseg-headers", ".nestseg-key")
+    books = ("journal", "run.json", "report.", ".nestseg-headers", ".nestseg-key")
     return {
         str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in out.rglob("*")

@@ -76,7 +76,7 @@ def fail(journal: Journal, name: str, state: State, cause: Cause, reason: str) -
 
 def take_snapshot(out: Path, name: str, size: int = 60) -> Output:
     """A snapshot of a body under the name that a case gives it."""
-    path = out / f"{name}_snapshot.zip"
+    path = out / f"{name}.snapshot"
     snapshot(*body((size, 50, 40), (1.0, 1.0, 1.5)), LABELS).write(path)
     content = path.read_bytes()
     return Output("snapshot", path.name, hashlib.sha256(content).hexdigest(), len(content))

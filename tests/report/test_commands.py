@@ -74,7 +74,7 @@ def test_a_run_ends_with_its_report(segmented: Path) -> None:
 def test_no_planted_patient_is_in_any_report(segmented: Path) -> None:
     for path in segmented.glob("report.*"):
         assert MARK.lower().encode() not in path.read_bytes().lower(), path.name
-    for path in segmented.glob("*_snapshot.zip"):
+    for path in segmented.glob("*.snapshot"):
         assert MARK.encode() not in path.read_bytes()
 
 

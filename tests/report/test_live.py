@@ -73,7 +73,7 @@ def test_the_report_is_served(served: tuple[str, Path]) -> None:
         "cases/case11/planes.webp",  # done, without a snapshot
         "journal.sqlite",
         "report.html",
-        "case00_snapshot.zip",
+        "case00.snapshot",
         "//etc/passwd",
         quote("\0"),
     ],

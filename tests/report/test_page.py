@@ -108,7 +108,11 @@ def test_cases_with_flags_are_embedded_first(run: Path) -> None:
     assert len(some.planes) == 6
     text = page(made, some)
     assert len(re.findall(r'class="volume"', text)) == 4
-    assert not pictures.collect(made, run, planes_bytes=0).planes
+    assert "volumes of 4 cases are not in this page" in text
+    assert "are not in this page" not in page(made, everything)
+    nothing = pictures.collect(made, run, planes_bytes=0)
+    assert not nothing.planes
+    assert nothing.left_out == 6
 
 
 def test_a_snapshot_that_is_lost_or_elsewhere_is_left_out(tmp_path: Path) -> None:
@@ -121,8 +125,8 @@ def test_a_snapshot_that_is_lost_or_elsewhere_is_left_out(tmp_path: Path) -> Non
             if name == "away":
                 shot = type(shot)(shot.role, f"../{outside.path}", outside.sha256, outside.size)
             finish(journal, name, facts(1, 1), (shot,))
-    (out / "lost_snapshot.zip").unlink()
-    (out / "cut_snapshot.zip").write_bytes(b"PK\x03\x04 half")
+    (out / "lost.snapshot").unlink()
+    (out / "cut.snapshot").write_bytes(b"PK\x03\x04 half")
     report.write(out)
     assert not pictures.collect(table(read_view(out)), out).planes
 
@@ -139,6 +143,12 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(
     with pytest.raises(OSError, match="No space"):
         report.write(run)
     assert (run / "report.html").read_bytes() == before
+    assert not [path for path in run.iterdir() if "partial" in path.name]
+
+
+def test_what_a_killed_report_left_is_tidied_up(run: Path) -> None:
+    (run / ".report-partial-x1").write_text("half")
+    report.write(run)
     assert not [path for path in run.iterdir() if "partial" in path.name]
 
 

@@ -63,7 +63,7 @@ def _preview(image: Volume, mask: Volume, job: Job, bundle: LoadedBundle) -> Fil
 
 def _snapshot(image: Volume, mask: Volume, job: Job, bundle: LoadedBundle) -> Files:
     """What the report shows of the case: its image is not there any more when that is written."""
-    path = job.staging / f"{job.name}_snapshot.zip"
+    path = job.staging / f"{job.name}.snapshot"
     snapshot(image, mask, bundle.labels).write(path)
     yield "snapshot", path
 

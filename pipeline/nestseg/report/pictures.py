@@ -49,15 +49,16 @@ def collect(
         if found is None:
             continue
         planes = b64encode(found.planes).decode()
+        if len(planes) > planes_bytes:
+            break  # the page is full: a hundred thousand snapshots are not read for nothing
+        made.planes[row["key"]] = planes
+        planes_bytes -= len(planes)
         volume = (b64encode(found.image).decode(), b64encode(found.mask).decode())
-        if len(planes) <= planes_bytes:
-            made.planes[row["key"]] = planes
-            planes_bytes -= len(planes)
         if len(volume[0]) + len(volume[1]) <= volumes_bytes:
             made.volumes[row["key"]] = volume
             volumes_bytes -= len(volume[0]) + len(volume[1])
-        else:
-            made.left_out += 1
+    kept = sum("snapshot" in row["files"] for row in report["rows"])
+    made.left_out = kept - len(made.volumes)
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from math import isfinite
 from statistics import median
 from typing import Any
 
@@ -91,7 +92,7 @@ def _row(row: CaseRow) -> dict[str, Any]:
         "shape": row.shape,
         "spacing_mm": row.spacing,
         "volumes_ml": facts.volumes_ml,
-        "uncertainty": facts.uncertainty,
+        "uncertainty": _number(facts.uncertainty),
         "flags": [
             {"code": flag.code, "label": flag.label, "sentence": flag.sentence}
             for flag in facts.flags
@@ -107,6 +108,11 @@ def _row(row: CaseRow) -> dict[str, Any]:
         "files": {output.role: output.path for output in row.outputs},
         "seen": row.seen,
     }
+
+
+def _number(value: float | None) -> float | None:
+    """JSON has no NaN."""
+    return value if value is not None and isfinite(value) else None
 
 
 def _cohort_json(one: Cohort | None) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ function volumesPanel(row) {
 function flagsPanel(row) {
   if (!row.flags.length) return null;
   return panel("To look at", make("ul", { class: "sentences" }, ...row.flags.map((flag) =>
-    make("li", {}, make("b", {}, flag.label ? `${flag.label}: ` : ""), flag.sentence,
+    make("li", {}, make("b", {}, flag.label && !flag.sentence.includes(flag.label) ? `${flag.label}: ` : ""), flag.sentence,
       make("span", { class: "quiet" }, ` (${flag.code})`)))));
 }
 
@@ -110,7 +110,7 @@ function openCase(row) {
     make("header", {},
       make("div", {}, make("h2", { id: "detail-name" }, row.case), statePill(row)),
       make("div", { class: "tools" }, step(-1, "Previous case (←)", "←"), step(1, "Next case (→)", "→"),
-        make("button", { type: "button", id: "close", onclick: () => dialog.close() }, "Close"))),
+        make("button", { type: "button", id: "close", autofocus: true, onclick: () => dialog.close() }, "Close"))),
     row.reason ? make("p", { class: "notice" }, row.reason) : "",
     make("div", { class: "two" },
       make("div", {}, viewer.works ? toolbar() : "", stage,

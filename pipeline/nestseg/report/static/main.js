@@ -26,7 +26,7 @@ function showTotals() {
     card("Failed", whole(count("failed", "quarantined")), count("quarantined") ? `${count("quarantined")} quarantined` : ""),
     open ? card("To do", whole(open), count("running") ? `${count("running")} running` : "") : "",
     card("To look at", whole(totals.flagged), "flagged"),
-    card("Not segmented", whole(aside), aside ? `${count("refused")} refused` : ""),
+    card("Not segmented", whole(aside), count("refused") ? `${whole(count("refused"))} refused` : ""),
     card("Time a case", duration(totals.median_seconds), "median"),
     card("Peak memory", totals.peak_memory_mb ? `${figure(totals.peak_memory_mb)} MB` : "–"));
   const parts = Object.keys(STATES).filter((state) => count(state)).map((state) => {

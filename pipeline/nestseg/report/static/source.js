@@ -67,7 +67,7 @@ const source = {
     const text = await answer.text();
     if (text === this.last) return false;
     this.last = text;
-    this.report = { ...JSON.parse(text), live: true, left_out: 0 };
+    this.report = { ...JSON.parse(text), live: true };
     return true;
   },
 };

@@ -71,7 +71,7 @@ function showCohorts(open) {
     const { cohort } = label;
     return make("figure", {},
       make("figcaption", {}, swatch, make("b", {}, label.name),
-        make("span", { class: "quiet" }, ` median ${figure(cohort.median)} ml of ${cohort.cases}`)),
+        make("span", { class: "quiet right" }, ` median ${figure(cohort.median)} ml of ${cohort.cases}`)),
       svg,
       make("div", { class: "ends quiet" },
         make("span", {}, `${figure(volumes[0].volume)} ml`),

@@ -24,7 +24,7 @@ const viewer = {
     this.nv = new niivue.Niivue({
       backColor: [0.05, 0.06, 0.07, 1], crosshairColor: [1, 1, 1, 0.45], crosshairWidth: 0.3, show3Dcrosshair: true,
       dragAndDropEnabled: false, isColorbar: false, isRadiologicalConvention: true, loadingText: "",
-      logLevel: "error", multiplanarShowRender: 1, multiplanarLayout: 2, sagittalNoseLeft: true,
+      logLevel: "error", multiplanarShowRender: 1, multiplanarLayout: 0, sagittalNoseLeft: true,
     });
     await this.nv.attachToCanvas(this.canvas);
   },
