@@ -13,6 +13,7 @@ from monai.transforms import Compose, SaveImaged
 
 from nestseg.bundle import examining
 from nestseg.bundle.built import BundleConfig
+from nestseg.bundle.flips import trained_axes
 from nestseg.bundle.options import Level, SegmentOptions
 from nestseg.bundle.selection import read_selection
 from nestseg.networks.levels import at_level, levels
@@ -36,6 +37,7 @@ class LoadedBundle:
             (``nestseg.outputs.dicom.terminology``).
         selection: which series it takes.
         expected: label value → what its structure looks like, where the metadata say so.
+        mirrored: axes of the network's input that training mirrored.
         device: where it computes.
         members: the further bundles of an ensemble.
     """
@@ -52,6 +54,7 @@ class LoadedBundle:
     _inferer: Any
     _postprocessing: Compose
     expected: dict[int, Expected] = field(default_factory=dict)
+    mirrored: tuple[int, ...] = ()
     members: tuple[LoadedBundle, ...] = ()
     _parts: dict[int, torch.nn.Module] = field(default_factory=dict)
 
@@ -120,6 +123,7 @@ def _load(bundle: Path) -> LoadedBundle:
     parts = {name: config.build(name) for name in names}
     weights = bundle / "models" / "model.pt"
     read_weights(parts["network"], weights, bundle.name)
+    geometry = getattr(parts["network"], "geometry", None)
     steps = [t for t in parts["postprocessing"].transforms if not isinstance(t, SaveImaged)]
     outputs = config.metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
     return LoadedBundle(
@@ -135,6 +139,7 @@ def _load(bundle: Path) -> LoadedBundle:
         _inferer=parts["inferer"],
         _postprocessing=Compose(steps),
         expected=expectations(config.metadata),
+        mirrored=trained_axes(bundle, len(getattr(geometry, "axes", (0, 1, 2)))),
     )
 
 
