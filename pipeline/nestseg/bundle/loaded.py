@@ -21,6 +21,7 @@ from nestseg.outputs.plausibility import Expected, expectations
 from nestseg.outputs.segmentation import Segmentation
 from nestseg_prep.errors import InputError
 from nestseg_prep.selection import Selection
+from nestseg_prep.transforms.resample import spare_memory
 from nestseg_prep.volume import Volume
 
 
@@ -123,6 +124,7 @@ def _load(bundle: Path) -> LoadedBundle:
     parts = {name: config.build(name) for name in names}
     weights = bundle / "models" / "model.pt"
     read_weights(parts["network"], weights, bundle.name)
+    spare_memory(parts["preprocessing"])
     geometry = getattr(parts["network"], "geometry", None)
     steps = [t for t in parts["postprocessing"].transforms if not isinstance(t, SaveImaged)]
     outputs = config.metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
