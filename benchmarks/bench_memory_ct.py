@@ -93,7 +93,7 @@ def segment(path: Path, features: tuple[int, ...], limit: int) -> None:
     tell("segment", uncertainty=found.uncertainty)
     sizes = volumes_ml(found.mask, bundle.labels)
     tell("volumes", ml=sizes)
-    tell("flags", flags=[flag.code for flag in flags(found.mask, bundle.labels)])
+    tell("flags", flags=[flag.code for flag in flags(found.mask, bundle.labels, bundle.expected)])
     draw_preview(image, found.mask, bundle.labels)
     tell("preview")
     write_nifti(found.mask, path.with_name("mask.nii.gz"))
