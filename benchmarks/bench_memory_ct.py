@@ -93,7 +93,7 @@ def segment(path: Path, features: tuple[int, ...], limit: int) -> None:
     tell("segment", uncertainty=found.uncertainty)
     sizes = volumes_ml(found.mask, bundle.labels)
     tell("volumes", ml=sizes)
-    tell("flags", flags=[flag.code for flag in flags(found.mask, bundle.labels)])
+    tell("flags", flags=[flag.code for flag in flags(found.mask, bundle.labels, bundle.expected)])
     draw_preview(image, found.mask, bundle.labels)
     tell("preview")
     write_nifti(found.mask, path.with_name("mask.nii.gz"))
@@ -122,16 +122,19 @@ def main() -> None:
     parser.add_argument("--features", default="")
     parser.add_argument("--limit", type=int, default=LIMIT)
     parser.add_argument("--slices", type=int, default=SHAPE[2])
+    parser.add_argument("--json", action="store_true", help="what was measured, line by line")
     given = parser.parse_args()
     features = tuple(int(n) for n in given.features.split(",") if n)
     if given.child:
         segment(given.child, features, given.limit)
         return
     stages = run((*SHAPE[:2], given.slices), features, given.limit)
+    if given.json:
+        print("\n".join(map(json.dumps, stages)))
+        return
     print("| stage | s | peak so far, GB |\n|---|---:|---:|")
     for stage in stages:
         print(f"| {stage['stage']} | {stage['s']:.1f} | {float(str(stage['peak'])) / 1e9:.2f} |")
-    print(json.dumps(stages[2:5]), file=sys.stderr)
 
 
 if __name__ == "__main__":

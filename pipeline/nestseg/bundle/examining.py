@@ -14,7 +14,7 @@ from monai.transforms import AsDiscreted, CopyItemsd, Invertd
 
 from nestseg.bundle import ensembles, maps, way_back
 from nestseg.bundle.options import SegmentOptions
-from nestseg.bundle.passes import check_same_labels, mirrored_axes
+from nestseg.bundle.passes import check_mirrored, check_same_labels, mirrored_axes
 from nestseg.inferers import Answers, OverlapTileInferer
 from nestseg.outputs.segmentation import Segmentation, uncertainty_score
 from nestseg_prep.errors import InputError
@@ -56,6 +56,8 @@ def check(bundle: LoadedBundle, options: SegmentOptions) -> None:
     check_same_labels({f"{k + 1}. {b.name}": b.labels for k, b in enumerate(everyone)})
     for one in everyone:
         one.network_at(options.level)
+        if options.tta == "mirror":
+            check_mirrored(one.name, one.mirrored)
         wants = (
             options.tta != "none" and "mirror",
             options.ensemble and "be part of an ensemble",
@@ -113,8 +115,7 @@ def _examined(
     image = data["image"]
     axes: tuple[int, ...] = ()
     if options.tta == "mirror":
-        dims = len(network.geometry.axes)
-        axes = mirrored_axes(bundle.labels.values(), image.affine.numpy(), dims)
+        axes = mirrored_axes(bundle.mirrored, bundle.labels.values(), image.affine.numpy())
     notes: tuple[str, ...] = ()
     if options.gentle:
         inferer = inferer.gentler(network.geometry)

@@ -13,6 +13,7 @@ from monai.transforms import Compose, SaveImaged
 
 from nestseg.bundle import examining
 from nestseg.bundle.built import BundleConfig
+from nestseg.bundle.flips import trained_axes
 from nestseg.bundle.options import Level, SegmentOptions
 from nestseg.bundle.selection import read_selection
 from nestseg.networks.levels import at_level, levels
@@ -20,6 +21,7 @@ from nestseg.outputs.plausibility import Expected, expectations
 from nestseg.outputs.segmentation import Segmentation
 from nestseg_prep.errors import InputError
 from nestseg_prep.selection import Selection
+from nestseg_prep.transforms.resample import spare_memory
 from nestseg_prep.volume import Volume
 
 
@@ -36,6 +38,7 @@ class LoadedBundle:
             (``nestseg.outputs.dicom.terminology``).
         selection: which series it takes.
         expected: label value → what its structure looks like, where the metadata say so.
+        mirrored: axes of the network's input that training mirrored.
         device: where it computes.
         members: the further bundles of an ensemble.
     """
@@ -52,6 +55,7 @@ class LoadedBundle:
     _inferer: Any
     _postprocessing: Compose
     expected: dict[int, Expected] = field(default_factory=dict)
+    mirrored: tuple[int, ...] = ()
     members: tuple[LoadedBundle, ...] = ()
     _parts: dict[int, torch.nn.Module] = field(default_factory=dict)
 
@@ -120,6 +124,8 @@ def _load(bundle: Path) -> LoadedBundle:
     parts = {name: config.build(name) for name in names}
     weights = bundle / "models" / "model.pt"
     read_weights(parts["network"], weights, bundle.name)
+    spare_memory(parts["preprocessing"])
+    geometry = getattr(parts["network"], "geometry", None)
     steps = [t for t in parts["postprocessing"].transforms if not isinstance(t, SaveImaged)]
     outputs = config.metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
     return LoadedBundle(
@@ -135,6 +141,7 @@ def _load(bundle: Path) -> LoadedBundle:
         _inferer=parts["inferer"],
         _postprocessing=Compose(steps),
         expected=expectations(config.metadata),
+        mirrored=trained_axes(bundle, len(getattr(geometry, "axes", (0, 1, 2)))),
     )
 
 

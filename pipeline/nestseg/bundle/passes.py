@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nestseg.bundle.flips import trained_axes
 from nestseg.bundle.options import SegmentOptions
 from nestseg_prep.affine import directions
 from nestseg_prep.errors import InputError
@@ -44,26 +45,37 @@ def cost(options: SegmentOptions, bundle: Path) -> Cost:
         bundle: folder of the first bundle.
 
     Raises:
-        InputError: the metadata of a bundle cannot be read, or those of an ensemble have other
-            labels than the first.
+        InputError: the metadata of a bundle cannot be read, those of an ensemble have other labels
+            than the first, or mirroring was asked of one that never saw a mirrored image.
     """
     facts = [_facts(folder) for folder in (bundle, *options.ensemble)]
-    check_same_labels({bundle.name: facts[0][0]} | _named(options.ensemble, facts[1:]))
-    mirrored = [
-        2 ** (dims - names_sides(labels.values())) if options.tta == "mirror" else 1
-        for labels, dims in facts
-    ]
-    passes = sum(mirrored)
+    check_same_labels({fact.name: fact.labels for fact in facts})
+    if options.tta == "none":
+        passes = len(facts)
+    else:
+        for fact in facts:
+            check_mirrored(fact.name, fact.mirrored)
+        passes = sum(2 ** len(fact.mirrored) for fact in facts)
     if passes == 1:
         return Cost(1, "")
-    words = []
-    if len(facts) > 1:
-        words.append(f"ensemble of {len(facts)} bundles")
+    words = [f"ensemble of {len(facts)} bundles"] if len(facts) > 1 else []
     if options.tta == "mirror":
-        sides = any(names_sides(labels.values()) for labels, _ in facts)
-        words.append("test-time mirroring" + (", left and right kept apart" if sides else ""))
-    what = " with ".join(words)
-    return Cost(passes, f"{what}: {passes} passes per case, about {passes} times the time")
+        words.append("test-time mirroring")
+    sentence = f"{' with '.join(words)}: {passes} passes per case, about {passes} times the time"
+    return Cost(passes, sentence)
+
+
+def check_mirrored(bundle: str, axes: Sequence[int]) -> None:
+    """Pass if a bundle can be asked for mirrored tiles.
+
+    Raises:
+        InputError: it knows no axis to mirror along.
+    """
+    if not axes:
+        raise InputError(
+            f"{bundle}: its training mirrored no image (RandFlipd in configs/train.json), so it "
+            "answers worse to mirrored ones; run it without --tta"
+        )
 
 
 def names_sides(labels: Iterable[str]) -> bool:
@@ -71,16 +83,18 @@ def names_sides(labels: Iterable[str]) -> bool:
     return any(_SIDE.search(label.replace("_", " ")) for label in labels)
 
 
-def mirrored_axes(labels: Iterable[str], affine: npt.ArrayLike, dims: int) -> tuple[int, ...]:
-    """Axes along which tiles may be mirrored: all, but not from left to right where labels care.
+def mirrored_axes(
+    trained: Sequence[int], labels: Iterable[str], affine: npt.ArrayLike
+) -> tuple[int, ...]:
+    """Axes to mirror tiles along: those of the training, but not left to right where labels care.
 
     Args:
+        trained: of :func:`nestseg.bundle.flips.trained_axes`.
         labels: names.
         affine: of the image that the network sees, voxel index → RAS mm.
-        dims: of the network.
     """
     across = int(np.abs(directions(affine)[0]).argmax()) if names_sides(labels) else None
-    return tuple(axis for axis in range(dims) if axis != across)
+    return tuple(axis for axis in trained if axis != across)
 
 
 def check_same_labels(labels: Mapping[str, Mapping[int, str]]) -> None:
@@ -101,26 +115,28 @@ def check_same_labels(labels: Mapping[str, Mapping[int, str]]) -> None:
             )
 
 
-def _named(
-    folders: Sequence[Path], facts: Sequence[tuple[dict[int, str], int]]
-) -> dict[str, dict[int, str]]:
-    return {folder.name: labels for folder, (labels, _) in zip(folders, facts, strict=True)}
-
-
 def _listed(labels: Mapping[int, str]) -> str:
     return ", ".join(f"{value} {label}" for value, label in labels.items())
 
 
-def _facts(bundle: Path) -> tuple[dict[int, str], int]:
-    """Labels of a bundle without the background, and the dimensions of its network."""
+@dataclass(frozen=True)
+class _Facts:
+    name: str
+    labels: dict[int, str]
+    mirrored: tuple[int, ...]
+
+
+def _facts(bundle: Path) -> _Facts:
+    """What the configs of a bundle tell without being run."""
     try:
         metadata: dict[str, Any] = json.loads((bundle / "configs" / "metadata.json").read_text())
         data = metadata["network_data_format"]
         named = data["outputs"]["pred"]["channel_def"]
         labels = {int(value): str(label) for value, label in named.items() if int(value)}
-        return labels, len(data["inputs"]["image"]["spatial_shape"])
+        dims = len(data["inputs"]["image"]["spatial_shape"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{bundle.name}: configs/metadata.json does not say its labels and dimensions; "
             "`nestseg bundle check` shows what is missing"
         ) from error
+    return _Facts(bundle.name, labels, trained_axes(bundle, dims))

@@ -15,7 +15,7 @@ from nestseg_prep.regrid import Regrid
 from nestseg_prep.volume import Volume
 
 _SAME_PLACE_MM = 1e-3
-_PLACED_BY_AFFINE = frozenset({"Orientation", "SpatialResample", "SpatialPad"})
+_PLACED_BY_AFFINE = frozenset({"Orientation", "SpatialResample", "SlabResample", "SpatialPad"})
 """Transforms that move voxels as the affine says, and that no voxel of the image is lost in."""
 
 Array = npt.NDArray[Any]

@@ -1,0 +1,57 @@
+"""Slabs of a resampled image are those of MONAI's, value by value, and so is the way back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms import Compose, Orientationd, Spacingd
+from scipy.spatial.transform import Rotation
+
+from nestseg_prep.transforms import resample
+
+
+def image(shape: tuple[int, ...], spacing: tuple[float, ...], angles=(0.0, 0.0, 0.0)) -> MetaTensor:
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", angles).as_matrix() @ np.diag(spacing)
+    affine[:3, 3] = (40.0, -12.0, 700.0)
+    values = torch.from_numpy(np.random.default_rng(0).normal(size=(1, *shape))).float()
+    return MetaTensor(values, affine=torch.from_numpy(affine))
+
+
+@pytest.mark.parametrize("padding_mode", ["border", "zeros"])
+@pytest.mark.parametrize(
+    ("shape", "spacing", "angles", "pixdim"),
+    [
+        ((31, 24, 40), (-0.8, 0.7, 1.3), (0.0, 0.0, 0.0), (1.5, 1.7, 1.1)),
+        ((12, 9, 7), (2.0, 2.2, 5.1), (0.3, -0.2, 0.5), (0.9, 1.0, 1.0)),
+        ((5, 40, 3), (0.61, -0.6, 3.0), (0.0, 0.0, 0.0), (3.0, 1.0, 1.3)),
+    ],
+)
+def test_slabs_are_the_whole(shape, spacing, angles, pixdim, padding_mode, monkeypatch):
+    def steps() -> Compose:
+        spaced = Spacingd("image", pixdim, mode="bilinear", padding_mode=padding_mode)
+        axes = [("L", "R"), ("P", "A"), ("I", "S")]
+        return Compose([Orientationd("image", axcodes="RAS", labels=axes), spaced])
+
+    data = {"image": image(shape, spacing, angles)}
+    plain, sparing = steps(), steps()
+    resample.spare_memory(sparing)
+    monkeypatch.setattr(resample, "LARGE", 300)
+    ours, theirs = sparing(data)["image"], plain(data)["image"]
+    assert ours.shape == theirs.shape
+    np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-9)
+    np.testing.assert_allclose(ours.as_tensor(), theirs.as_tensor(), atol=1e-6)
+    assert [step["class"] for step in ours.applied_operations] == ["Orientation", "SlabResample"]
+    back = sparing.inverse({"image": ours})["image"]
+    expected = plain.inverse({"image": theirs})["image"]
+    np.testing.assert_allclose(back.as_tensor(), expected.as_tensor(), atol=1e-6)
+    np.testing.assert_allclose(back.affine, data["image"].affine, atol=1e-9)
+
+
+def test_small_images_are_resampled_at_once(monkeypatch) -> None:
+    step = Spacingd("image", (2.0, 2.0, 2.0), padding_mode="border")
+    resample.spare_memory(Compose([step]))
+    monkeypatch.setattr(resample, "_needed", lambda *_: pytest.fail("this image is small"))
+    assert step({"image": image((9, 9, 9), (1.0, 1.0, 1.0))})["image"].shape == (1, 5, 5, 5)
