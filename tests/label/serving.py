@@ -19,7 +19,7 @@ import pytest
 
 HERE = Path(__file__).parent
 BUNDLE = "hippocampus_unetpp"
-START_SECONDS = 300
+START_SECONDS = 900
 
 
 def free_port() -> int:

@@ -66,7 +66,7 @@ class NestsegApp(MONAILabelApp):
             self._sources[source.name] = source
             self._bundles[source.name] = self._work.adopt(source)
         self._models = Models(self._work)
-        self._scores = Scores(self._work.scores)
+        self._methods = self._uncertain()
         self._tasks = self._segment_tasks()
         self._classes = [self._tasks[name].classes for name in self._bundles]
         super().__init__(
@@ -92,17 +92,12 @@ class NestsegApp(MONAILabelApp):
 
     def init_scoring_methods(self) -> dict[str, Any]:
         """How far the heads of a bundle disagree, and how undecided it is."""
-        methods = {}
-        for bundle in self._bundles.values():
-            network = BundleConfig(bundle, "inference.json").build("network_def")
-            for measure in measures_of(network):
-                methods[method_name(bundle, measure)] = Uncertain(bundle, measure, self._scores)
-        return methods
+        return dict(self._methods)
 
     def init_strategies(self) -> dict[str, Any]:
         """Random, first, and by each score."""
         strategies: dict[str, Any] = {"random": Random(), "first": First()}
-        for name, method in self.init_scoring_methods().items():
+        for name, method in self._methods.items():
             strategies[name] = MostUncertain(method, _SCORE_SECONDS)
         return strategies
 
@@ -167,6 +162,14 @@ class NestsegApp(MONAILabelApp):
 
     def _load_sessions(self, load: bool = False) -> Any:
         return Sessions(str(self._work.sessions)) if load else None
+
+    def _uncertain(self) -> dict[str, Uncertain]:
+        scores, methods = Scores(self._work.scores), {}
+        for bundle in self._bundles.values():
+            network = BundleConfig(bundle, "inference.json").build("network_def")
+            for measure in measures_of(network):
+                methods[method_name(bundle, measure)] = Uncertain(bundle, measure, scores)
+        return methods
 
     def _segment_tasks(self) -> dict[str, SegmentTask]:
         tasks = {}
