@@ -8,26 +8,21 @@ run again by the next driver.
 
 from __future__ import annotations
 
-import importlib
-import logging
-import os
 import time
 from collections import deque
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from nestseg.batch.jobs import Job, Limits, Loaded, Outcome, Settings
 from nestseg.batch.messages import Refused
 from nestseg.batch.ray_actor import CaseActor
+from nestseg.batch.ray_cluster import absolute, connect, needs_of_actor
 from nestseg.batch.states import Cause
-from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.errors import InputError
 
 _TICK_S = 0.25
 _GROW_S = 10.0  # how often nodes are counted
 _STARTS = 3  # that may fail one after the other
-_STORE_BYTES = 100_000_000  # jobs and outcomes are small
 
 
 @dataclass
@@ -58,7 +53,7 @@ class RayPool:
     def __init__(
         self, settings: Settings, limits: Limits, workers: int = 0, address: str | None = None
     ) -> None:
-        self._ray = _connect(address)
+        self._ray = connect(address)
         self._settings = replace(settings, bundle=settings.bundle.absolute())
         self._limits = limits
         self._workers = workers
@@ -67,7 +62,7 @@ class RayPool:
         self._outcomes: list[Outcome] = []
         self._loaded: Loaded | None = None
         self._failed_starts = 0
-        self._need = self._resources()
+        self._need = needs_of_actor(settings, self._ray.cluster_resources())
         self._counted = 0.0
         self._grow()
 
@@ -86,7 +81,7 @@ class RayPool:
     def submit(self, job: Job) -> None:
         """Take a job on."""
         staging = job.staging.absolute()
-        self._queue.append(replace(job, staging=staging, ref=_absolute(job.ref)))
+        self._queue.append(replace(job, staging=staging, ref=absolute(job.ref)))
         self._dispatch()
 
     def wait(self, timeout_s: float) -> list[Outcome]:
@@ -198,37 +193,3 @@ class RayPool:
             if self._queue and slot.idle:
                 slot.job, slot.since, slot.idle = self._queue.popleft(), time.monotonic(), False
                 slot.answer = slot.actor.run.remote(slot.job)
-
-    def _resources(self) -> dict[str, float]:
-        """What an actor asks of its node."""
-        kind = (self._settings.device or "").partition(":")[0]
-        if kind == "cuda" or (not kind and self._ray.cluster_resources().get("GPU")):
-            return {"num_gpus": 1}
-        return {"num_cpus": self._settings.threads or 1}
-
-
-def _connect(address: str | None) -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the house
-    if address is None:  # by default Ray's workers give way to everything else on the machine
-        os.environ.setdefault("RAY_worker_niceness", "0")
-    try:
-        ray = importlib.import_module("ray")
-    except ImportError:
-        raise InputError("--engine ray needs Ray; run `pip install 'nestseg[ray]'`") from None
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    alone: dict[str, Any] = {
-        "include_dashboard": False,
-        "object_store_memory": _STORE_BYTES,
-        "_node_ip_address": "127.0.0.1",
-    }
-    try:
-        ray.init(address=address or "local", **quiet, **({} if address else alone))
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InputError(f"--ray-address: no cluster answers ({type(error).__name__})") from error
-    return ray
-
-
-def _absolute(ref: SeriesRef) -> SeriesRef:
-    """The series for a process that works in another folder."""
-    slices = tuple(one._replace(path=one.path.absolute()) for one in ref.slices)
-    return replace(ref, files=tuple(Path(path).absolute() for path in ref.files), slices=slices)
