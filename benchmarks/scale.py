@@ -7,7 +7,7 @@
 ``measure`` writes ``results/scale-sample.json``: seconds of each stage of each case, of the start
 of a worker, and of putting one case on record (journal, renames, syncs). ``simulate`` draws cases
 from it, with replacement, and writes ``results/scale.json`` and ``docs/images/scale.png``
-(``pip install matplotlib``).
+(extra ``dev``).
 
 The simulation knows: nodes that fail at random and come back; what a failed node had in work is run
 again; cases that always kill their worker, three times each; a driver that puts one case after the
