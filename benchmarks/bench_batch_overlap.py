@@ -1,6 +1,6 @@
 """What a worker costs, and what it gains to read and write other cases while one is computed.
 
-CT series of 512² slices go through a pool with one worker, overlapped and one by one, A B A B. The
+Finely sampled MR crops go through a pool with one worker, overlapped and one by one, A B A B. The
 pools are warm: the time to start a worker is measured apart. Prints a Markdown table and writes
 ``results/<date>-batch-overlap.json``.
 """
@@ -25,24 +25,25 @@ from nestseg.batch.local import LocalPool
 from nestseg.bundle import locate
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.dicom.scan import scan
-from nestseg_prep.phantom import Phantom, set_pixels, write
+from nestseg_prep.nifti import write_nifti
+from nestseg_prep.volume import Volume
 
-BUNDLE = "ct_trunk_unetpp"
+BUNDLE = "hippocampus_unetpp"
 ROUNDS = 3
-CASES = 6
-SLICES = 60
+CASES = 5
+VOXELS = 160
+SPACING_MM = 0.3
 PLENTY = Limits(memory_mb=1_000_000)  # any limit of memory makes a worker take one case at a time
 
 
-def make_series(folder: Path) -> list[SeriesRef]:
-    """CT series of noise."""
+def make_images(folder: Path) -> list[SeriesRef]:
+    """Finely sampled MR crops of noise: much to read and write for what there is to compute."""
     rng = np.random.default_rng(0)
+    folder.mkdir()
+    affine = np.diag([SPACING_MM, SPACING_MM, SPACING_MM, 1.0])
     for number in range(CASES):
-        series = Phantom(name=f"ct{number}", slices=SLICES, between_slices=5.0).datasets()
-        for ds in series:
-            ds.Rows = ds.Columns = 512
-            set_pixels(ds, rng.integers(0, 2000, (512, 512)))
-        write(series, folder / f"{number}")
+        array = rng.integers(0, 2000, (VOXELS,) * 3).astype(np.int16)
+        write_nifti(Volume(array, affine), folder / f"{number}.nii.gz")
     return list(scan(folder).series)
 
 
@@ -81,12 +82,12 @@ def run(pool: LocalPool, series: list[SeriesRef], out: Path) -> dict[str, Any]:
 def main() -> None:
     """Measure, print, write."""
     with tempfile.TemporaryDirectory() as name:
-        series = make_series(Path(name) / "series")
+        series = make_images(Path(name) / "images")
         pools, starts = {}, []
         for way, limits in (("overlapped", Limits()), ("one by one", PLENTY)):
             pools[way], seconds = start(limits)
             starts.append(seconds)
-            run(pools[way], series[:2], Path(name) / "warm")
+            run(pools[way], series[:1], Path(name) / "warm")
         rounds = [
             {way: run(pool, series, Path(name) / "out") for way, pool in pools.items()}
             for _ in range(ROUNDS)
@@ -117,7 +118,9 @@ def main() -> None:
         "cpus": os.cpu_count(),
         "bundle": BUNDLE,
         "cases": CASES,
-        "slices_512x512": SLICES,
+        "voxels": [VOXELS] * 3,
+        "spacing_mm": SPACING_MM,
+        "load": os.getloadavg(),
         "rounds": rounds,
         "ratio": ratio,
         "start_s": starts,

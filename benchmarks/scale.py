@@ -1,7 +1,8 @@
 """How long 100,000 series take on N nodes that fail now and then: a simulation from measured times.
 
-    python benchmarks/scale.py measure            # one worker over CT series of many sizes
-    python benchmarks/scale.py simulate           # 1 to 1,024 nodes; the table and the plot
+    python benchmarks/scale.py measure                # one worker over MR crops of many sizes
+    python benchmarks/scale.py measure --journal OUT  # or the times of a run of your own
+    python benchmarks/scale.py simulate               # 1 to 1,024 nodes; the table and the plot
 
 ``measure`` writes ``results/scale-sample.json``: seconds of each stage of each case, of the start
 of a worker, and of putting one case on record (journal, renames, syncs). ``simulate`` draws cases
@@ -17,6 +18,7 @@ wait for it while the node is away.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import heapq
 import json
 import os
@@ -36,8 +38,9 @@ ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "benchmarks" / "results" / "scale-sample.json"
 RESULT = ROOT / "benchmarks" / "results" / "scale.json"
 PLOT = ROOT / "docs" / "images" / "scale.png"
-BUNDLE = "ct_trunk_unetpp"
-SLICES = (40, 50, 60, 70, 80, 100, 120, 150)
+BUNDLE = "hippocampus_unetpp"
+CROPS = 24
+Row = dict[str, Any]
 NODES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -223,21 +226,17 @@ def simulate(world: World) -> None:
     sample = json.loads(SAMPLE.read_text())
     case_s = np.array([sum(case["seconds"].values()) for case in sample["cases"]])
     start_s, record_s = median(sample["start_s"]), median(sample["record_s"])
-    calm = replace(world, node_fails_h=1e9, driver_fails_h=1e9, poison=0.0)
     rows = []
     print("| nodes | one driver h | shards h | ideal h | lost attempts | node failures |")
     print("|---|---|---|---|---|---|")
     for nodes in NODES:
         ideal = world.series * float(case_s.mean()) / nodes / 3600
-        row: dict[str, Any] = {"nodes": nodes, "ideal_h": ideal}
+        row: Row = {"nodes": nodes, "ideal_h": ideal}
         for way, sharded in (("one driver", False), ("shards", True)):
-            for name, what in (("failures", world), ("calm", calm)):
-                run = Simulation(
-                    what, case_s, start_s, record_s, nodes, sharded=sharded, seed=nodes
-                ).play()
-                row[f"{way}, {name}"] = asdict(run)
+            run = Simulation(world, case_s, start_s, record_s, nodes, sharded=sharded, seed=nodes)
+            row[way] = asdict(run.play())
         rows.append(row)
-        one, many = row["one driver, failures"], row["shards, failures"]
+        one, many = row["one driver"], row["shards"]
         print(
             f"| {nodes} | {one['hours']:.1f} | {many['hours']:.1f} | {ideal:.1f} "
             f"| {one['lost']} | {one['node_failures']} |"
@@ -252,7 +251,7 @@ def simulate(world: World) -> None:
     plot(world, rows, record_s)
 
 
-def plot(world: World, rows: list[dict[str, Any]], record_s: float) -> None:
+def plot(world: World, rows: list[Row], record_s: float) -> None:
     """Hours against nodes, both axes logarithmic."""
     import matplotlib as mpl
 
@@ -263,7 +262,7 @@ def plot(world: World, rows: list[dict[str, Any]], record_s: float) -> None:
     figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
     axes.plot(nodes, [row["ideal_h"] for row in rows], "--", color="#999999", label="ideal")
     for way, colour in (("one driver", "#d2461e"), ("shards", "#3373a8")):
-        hours = [row[f"{way}, failures"]["hours"] for row in rows]
+        hours = [row[way]["hours"] for row in rows]
         axes.plot(nodes, hours, "o-", color=colour, label=f"{way}, with failures")
     least = world.series * record_s / 3600
     axes.axhline(least, color="#d2461e", linewidth=0.8, linestyle=":")
@@ -271,7 +270,7 @@ def plot(world: World, rows: list[dict[str, Any]], record_s: float) -> None:
     axes.set(xscale="log", yscale="log", xlabel="nodes", ylabel="hours")
     axes.set_xticks(nodes, [str(number) for number in nodes])
     axes.set_title(
-        f"{world.series:,} CT series; each node fails every {world.node_fails_h:.0f} h, "
+        f"{world.series:,} series; each node fails every {world.node_fails_h:.0f} h, "
         f"each driver every {world.driver_fails_h:.0f} h"
     )
     axes.grid(alpha=0.3)
@@ -279,51 +278,20 @@ def plot(world: World, rows: list[dict[str, Any]], record_s: float) -> None:
     figure.savefig(PLOT, dpi=130)
 
 
-def measure() -> None:
-    """One worker over CT series of many sizes, and how long it takes to put cases on record."""
-    from nestseg.batch.jobs import Job, Limits, Outcome, Settings
-    from nestseg.batch.local import LocalPool
-    from nestseg.bundle import locate
-    from nestseg_prep.dicom.scan import scan
-    from nestseg_prep.phantom import Phantom, set_pixels, write
-
-    rng = np.random.default_rng(0)
+def measure(journal: Path | None) -> None:
+    """Times of cases, of the start of a worker, and of putting cases on record."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for slices in SLICES:
-            series = Phantom(name=f"ct{slices}", slices=slices, between_slices=3.0).datasets()
-            for ds in series:
-                ds.Rows = ds.Columns = 512
-                set_pixels(ds, rng.integers(0, 2000, (512, 512)))
-            write(series, folder / "series" / f"{slices}")
-        refs = scan(folder / "series").series
-        begin = time.perf_counter()
-        # A limit of memory, however large, makes the worker take one case after the other: the
-        # stages of a case then add up to its time.
-        settings = Settings(locate.find(BUNDLE), threads=os.cpu_count() or 1)
-        pool = LocalPool(settings, Limits(memory_mb=1_000_000), 1)
-        pool.ready()
-        starts = [time.perf_counter() - begin]
-        outcomes: list[Outcome] = []
-        for number, ref in enumerate(refs):
-            pool.submit(Job(f"case{number}", ref, 1, folder / f"{number}"))
-            while not (found := pool.wait(1.0)):
-                pass
-            outcomes += found
-        pool.close(kill=False)
-        assert not any(outcome.cause for outcome in outcomes), outcomes
-        cases = [
-            {"slices": ref.shape and ref.shape[2], "seconds": outcome.facts.seconds}
-            for ref, outcome in zip(refs, outcomes, strict=True)
-        ]
-        record_s = recording(folder / "out", outcomes)
+        starts, cases = run_crops(Path(name))
+        if journal:
+            cases = times_of(journal)
+        record_s = recording(Path(name) / "out")
     sample = {
-        "command": "python benchmarks/scale.py measure",
+        "command": "python benchmarks/scale.py measure" + (" --journal OUT" if journal else ""),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "cpus": os.cpu_count(),
         "load": os.getloadavg(),
-        "bundle": BUNDLE,
+        "bundle": None if journal else BUNDLE,
         "cases": cases,
         "start_s": starts,
         "record_s": record_s,
@@ -333,7 +301,50 @@ def measure() -> None:
     print(f"a case {whole:.1f} s, on record in {1000 * median(record_s):.1f} ms")
 
 
-def recording(out: Path, outcomes: list[Any]) -> list[float]:
+def times_of(out: Path) -> list[Row]:
+    """Of every case that a run has done."""
+    from nestseg.batch.read import read_view
+    from nestseg.batch.states import State
+
+    rows = [row for row in read_view(out).rows if row.state is State.DONE]
+    return [{"shape": row.shape, "seconds": row.facts.seconds} for row in rows]
+
+
+def run_crops(folder: Path) -> tuple[list[float], list[Row]]:
+    """One worker over MR crops of noise: seconds to start it, and of each stage of each case."""
+    from nestseg.batch.jobs import Job, Limits, Outcome, Settings
+    from nestseg.batch.local import LocalPool
+    from nestseg.bundle import locate
+    from nestseg_prep.dicom.scan import scan
+    from nestseg_prep.nifti import write_nifti
+    from nestseg_prep.volume import Volume
+
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir()
+    for number in range(CROPS):
+        array = rng.normal(500, 100, rng.integers(30, 64, 3)).astype(np.float32)
+        write_nifti(Volume(array, np.eye(4)), folder / "images" / f"{number}.nii.gz")
+    refs = scan(folder / "images").series
+    begin = time.perf_counter()
+    # A limit of memory, however large, makes the worker take one case after the other: the
+    # stages of a case then add up to its time.
+    settings = Settings(locate.find(BUNDLE), threads=1)
+    pool = LocalPool(settings, Limits(memory_mb=1_000_000), 1)
+    pool.ready()
+    starts = [time.perf_counter() - begin]
+    outcomes: list[Outcome] = []
+    for number, ref in enumerate(refs):
+        pool.submit(Job(f"case{number}", ref, 1, folder / f"{number}"))
+        while not (found := pool.wait(1.0)):
+            pass
+        outcomes += found
+    pool.close(kill=False)
+    assert not any(outcome.cause for outcome in outcomes), outcomes
+    pairs = zip(refs, outcomes, strict=True)
+    return starts, [{"shape": ref.shape, "seconds": one.facts.seconds} for ref, one in pairs]
+
+
+def recording(out: Path) -> list[float]:
     """Seconds that a driver needs for each of 200 cases besides their computation."""
     from nestseg.batch import publish, schema
     from nestseg.batch.cases import Case
@@ -356,6 +367,7 @@ def recording(out: Path, outcomes: list[Any]) -> list[float]:
     journal = Journal(out / schema.journal_name(), lease.token)
     staging = publish.make_staging(publish.staging_root(out, None), lease.token)
     settlement = Settlement(journal, out, staging, lambda event: None)
+    digest = hashlib.sha256(b"content").hexdigest()
     seconds = []
     for number in range(200):
         one = replace(ref, key=f"{number:012d}")
@@ -366,13 +378,10 @@ def recording(out: Path, outcomes: list[Any]) -> list[float]:
         handed_out = time.perf_counter() - begin
         job.staging.mkdir()
         outputs = []
-        for output in outcomes[0].outputs:
-            path = output.path.replace(outcomes[0].name, case.name)
-            (job.staging / path).write_bytes(b"content")
-            outputs.append(Output(output.role, path, output.sha256, 7))
-        outcome = Outcome(
-            case.name, 1, outputs=tuple(outputs), facts=outcomes[0].facts, worker="host:1"
-        )
+        for role in ("mask", "preview", "snapshot"):
+            (job.staging / f"{case.name}_{role}").write_bytes(b"content")
+            outputs.append(Output(role, f"{case.name}_{role}", digest, 7))
+        outcome = Outcome(case.name, 1, outputs=tuple(outputs), worker="host:1")
         begin = time.perf_counter()
         settlement.settle(case, job, outcome)
         seconds.append(handed_out + time.perf_counter() - begin)
@@ -385,8 +394,10 @@ def main() -> None:
     """Measure or simulate."""
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=("measure", "simulate"))
-    if parser.parse_args().what == "measure":
-        measure()
+    parser.add_argument("--journal", type=Path, help="output folder of a run")
+    arguments = parser.parse_args()
+    if arguments.what == "measure":
+        measure(arguments.journal)
     else:
         simulate(World())
 

@@ -143,7 +143,16 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("command") / "hospital"
     for number in range(3):
         write_image(root / f"scan{number}.nii.gz", seed=number)
-        series = Phantom(name=f"s{number}", modality="MR", columns=26, rows=26, slices=22)
+        series = Phantom(
+            name=f"s{number}",
+            modality="MR",
+            columns=26,
+            rows=26,
+            slices=22,
+            between_columns=1.1,
+            between_rows=1.1,
+            between_slices=1.3,
+        )
         phantom.write(series.datasets(), root / f"patient{number}")
     return root
 

@@ -50,11 +50,3 @@ def _matters(line: str) -> bool:
     """Whether a file is a config, weights or code; documents are not."""
     path = line.partition("  ")[2]
     return path.startswith(_FOLDERS) or path.endswith(".py")
-
-
-def in_shard(key: str, shard: tuple[int, int] | None) -> bool:
-    """Whether a series belongs to the ``i``-th shard of ``n``; the same in every run."""
-    if shard is None:
-        return True
-    number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
-    return number % shard[1] == shard[0] - 1

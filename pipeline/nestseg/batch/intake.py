@@ -7,11 +7,12 @@ from typing import Final
 
 from nestseg.batch import publish
 from nestseg.batch.cases import Case, Names
-from nestseg.batch.digests import in_shard, input_digest
+from nestseg.batch.digests import input_digest
 from nestseg.batch.discovery import series_facts
 from nestseg.batch.entries import Entry, Stored
 from nestseg.batch.events import Event, Kind, Listener
 from nestseg.batch.journal import Journal
+from nestseg.batch.shards import Shard, in_shard
 from nestseg.batch.states import State
 from nestseg_prep.selection import Decision
 
@@ -32,6 +33,7 @@ class Intake:
 
     Attributes:
         fitting: how many series fit, those of other shards too.
+        kept: how many cases were done before and are unchanged.
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class Intake:
         names: Names,
         settings_digest: str,
         *,
-        shard: tuple[int, int] | None,
+        shard: Shard,
         retry: bool,
         tell: Listener,
     ) -> None:
@@ -49,7 +51,7 @@ class Intake:
         self._settings_digest = settings_digest
         self._shard, self._retry, self._tell = shard, retry, tell
         self._seen: list[str] = []
-        self.fitting = 0
+        self.fitting = self.kept = 0
 
     def take(self, one: Decision) -> Case | None:
         """A case that is to be run, or ``None``."""
@@ -71,8 +73,9 @@ class Intake:
             self._seen.append(ref.key)
             if len(self._seen) >= _AT_ONCE:
                 self.flush()
-            kind = Kind.KEPT if stored.state is State.DONE else Kind.PUT_ASIDE
-            self._tell(Event(kind, name, ref=ref))
+            done = stored.state is State.DONE
+            self.kept += done
+            self._tell(Event(Kind.KEPT if done else Kind.PUT_ASIDE, name, ref=ref))
             return None
         if stored and not changed and stored.state is State.FOUND:
             self._journal.see([ref.key])  # interrupted: its failures still count

@@ -24,11 +24,9 @@ from nestseg.batch.pool import Pool
 from nestseg.batch.read import read_view
 from nestseg.batch.runner import Loop, Wishes
 from nestseg.batch.settlement import Settlement
+from nestseg.batch.shards import Shard, check_division
 from nestseg.batch.stops import StorageError
 from nestseg.batch.view import RunView
-from nestseg_prep.errors import InputError
-
-Shard = tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -64,12 +62,14 @@ class Ending:
         view: its journal at the end.
         finished: whether every case was looked at; ``False`` after a signal.
         fitting: how many series of the inputs fit, those of other shards too.
+        kept: how many cases were done before and are unchanged.
         files: how many files were seen.
     """
 
     view: RunView
     finished: bool
     fitting: int
+    kept: int
     files: int
 
 
@@ -96,7 +96,7 @@ def run(
             into other shards.
     """
     path = order.out / schema.journal_name(order.shard)
-    _check_division(order.out, path)
+    check_division(order.out, path)
     with _held(path, order, tell) as (lease, journal, staging):
         settlement = Settlement(journal, order.out, staging, tell)
         fenced = publish.fence(staging.parent, lease.token)
@@ -136,7 +136,7 @@ def run(
             journal.note(finished=now())
         view = read_view(order.out, only=path)
         record.write_record(order.out, read_view(order.out), staging)
-        return Ending(view, finished, intake.fitting, discovery.files)
+        return Ending(view, finished, intake.fitting, intake.kept, discovery.files)
 
 
 @contextmanager
@@ -158,17 +158,6 @@ def _held(path: Path, order: Order, tell: Listener) -> Iterator[tuple[Lease, Jou
         publish.leave(staging)
         journal.close()
         lease.release()
-
-
-def _check_division(out: Path, path: Path) -> None:
-    """Raise an InputError where the folder is divided otherwise than this run is."""
-    _, _, count = path.stem.partition("-of-")
-    for other in schema.journals_in(out):
-        if other.stem.partition("-of-")[2] != count:
-            raise InputError(
-                f"{out}: {other.name} divides the cases otherwise; give the same --shard i/n as "
-                "there, or another --out"
-            )
 
 
 def _names_in(out: Path) -> dict[str, str]:

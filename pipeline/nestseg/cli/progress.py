@@ -28,7 +28,6 @@ _ENDED = (Kind.DONE, Kind.FAILED)
 _TO_RUN = (Kind.FOUND, Kind.CHANGED)
 _SENTENCES = {
     Kind.TAKEN_OVER: "the run before is {text}; this one goes on where it was",
-    Kind.LOADING: "loading the model",
     Kind.CHANGED: "{case}: {text}; it is segmented again",
     Kind.RETRY: "{case}: {text}; it will be tried again",
     Kind.FAILED: "nestseg: {case}: {text}",
@@ -127,7 +126,7 @@ class _Bar:
             elapsed = time.monotonic() - (self._since or time.monotonic())
             speed = f"{self._slices / elapsed:.0f} slices/s" if elapsed else ""
             self._progress.update(self._task, advance=1, speed=speed)
-        if event.kind in _SENTENCES and event.kind is not Kind.LOADING:
+        if event.kind in _SENTENCES:
             _say(self._console, _sentence(event) + _where(event, show_phi=self._show_phi))
 
 
