@@ -67,6 +67,8 @@ class Browser:
         self.complaints()
         self.requests()
         self.driver.get(address)
+        there = "return document.readyState === 'complete' && typeof source !== 'undefined'"
+        self.until(lambda: self.run(there), "the page")
 
     def complaints(self) -> list[str]:
         """What stands in the console since the last call."""
