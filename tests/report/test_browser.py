@@ -67,6 +67,8 @@ class Browser:
         self.complaints()
         self.requests()
         self.driver.get(address)
+        there = "return document.readyState === 'complete' && typeof source !== 'undefined'"
+        self.until(lambda: self.run(there), "the page")
 
     def complaints(self) -> list[str]:
         """What stands in the console since the last call."""
@@ -319,7 +321,7 @@ def test_a_run_is_watched(browser: Browser, tmp_path: Path) -> None:
         finish(journal, "done", facts(1.0, 2.0), (take_snapshot(tmp_path, "done"),))
         with serving(tmp_path) as address:
             browser.open(address)
-            assert sorted(browser.names()) == ["done", "first"]
+            browser.until(lambda: sorted(browser.names()) == ["done", "first"], "both rows")
             browser.one('#cases tr[data-key="first"] .open').send_keys(Keys.NULL)
             finish(journal, "first", facts(1.5, 2.5))
             done = '#cases tr[data-key="first"][data-state="done"]'
