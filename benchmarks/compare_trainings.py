@@ -6,7 +6,7 @@ cases, and writes ``benchmarks/results/trainings.json``, which ``results_tables.
 
     python benchmarks/compare_trainings.py --nuclei DIR --em DIR --runs DIR
 
-Without ``--nuclei`` or ``--em``, what the file holds of those stays.
+Rows that the file holds already stay; delete them, or the file, to measure them again.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from results_tables import ROOT, load, overlap
+
+Row = dict[str, Any]
 
 SEEDS = (0, 1, 2)
 ONE_HEAD = {"network_def#heads": [4], "deep_supervision_weights": [1.0]}
@@ -59,58 +61,57 @@ def train(bundle: str, data: Path, out: Path, overrides: dict[str, Any]) -> None
     (out / "done").touch()
 
 
-def nuclei_rows(data: Path, runs: Path) -> list[dict[str, Any]]:
-    """Dice and IoU of each network from each seed."""
-    rows = []
-    for name, (bundle, overrides) in NUCLEI.items():
-        scores = []
-        for seed in SEEDS:
-            weights = ROOT / "bundles" / bundle / "models" / "model.pt"  # of seed 0
-            if seed or overrides:
-                out = runs / f"{name.replace(' ', '_').replace(',', '')}_{seed}"
-                train(bundle, data, out, {**overrides, "seed": seed})
-                weights = out / "model.pt"
-            scores.append(overlap(load(bundle, data, weights=weights, **overrides)))
-        dice, iou = ([score[key] for score in scores] for key in ("dice", "iou"))
-        rows.append(
-            {
-                "name": name,
-                "seeds": " / ".join(f"{value:.4f}" for value in dice),
-                "dice": mean(dice),
-                "sd": stdev(dice),
-                "iou": mean(iou),
-            }
-        )
-    return rows
+def nuclei_row(name: str, data: Path, runs: Path) -> Row:
+    """Dice and IoU of a network from each seed."""
+    bundle, overrides = NUCLEI[name]
+    scores = []
+    for seed in SEEDS:
+        weights = ROOT / "bundles" / bundle / "models" / "model.pt"  # of seed 0
+        if seed or overrides:
+            out = runs / f"{name.replace(' ', '_').replace(',', '')}_{seed}"
+            train(bundle, data, out, {**overrides, "seed": seed})
+            weights = out / "model.pt"
+        scores.append(overlap(load(bundle, data, weights=weights, **overrides)))
+    dice, iou = ([score[key] for score in scores] for key in ("dice", "iou"))
+    return {
+        "name": name,
+        "seeds": " / ".join(f"{value:.4f}" for value in dice),
+        "dice": mean(dice),
+        "sd": stdev(dice),
+        "iou": mean(iou),
+    }
 
 
-def skip_rows(data: Path, runs: Path) -> list[dict[str, Any]]:
-    """The last training loss and the best Dice with and without each kind of skip."""
-    rows = []
-    for name, (bundle, overrides) in SKIPS.items():
-        out = runs / name.replace(" ", "_")
-        train(bundle, data, out, overrides)
-        losses = re.findall(r"train_loss: ([\d.]+)", (out / "train.log").read_text())
-        model = load(bundle, data, weights=out / "model.pt", **overrides)
-        last = [float(loss) for loss in losses[-5:]]
-        rows.append({"name": name, "loss": mean(last), **overlap(model)})
-    return rows
+def skip_row(name: str, data: Path, runs: Path) -> Row:
+    """The last training loss and the best Dice with one kind of skip, or both."""
+    bundle, overrides = SKIPS[name]
+    out = runs / name.replace(" ", "_")
+    train(bundle, data, out, overrides)
+    losses = re.findall(r"train_loss: ([\d.]+)", (out / "train.log").read_text())
+    model = load(bundle, data, weights=out / "model.pt", **overrides)
+    last = [float(loss) for loss in losses[-5:]]
+    return {"name": name, "loss": mean(last), **overlap(model)}
 
 
 def main() -> None:
-    """Train, score, write."""
+    """Train, score, write each row as soon as it is known."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nuclei", type=Path, help="folder nuclei_dsb2018")
     parser.add_argument("--em", type=Path, help="folder em_isbi2012")
     parser.add_argument("--runs", type=Path, required=True, help="folder of the trainings")
     given = parser.parse_args()
     target = ROOT / "benchmarks" / "results" / "trainings.json"
-    found = json.loads(target.read_text()) if target.exists() else {}
-    if given.nuclei:
-        found["nuclei"] = nuclei_rows(given.nuclei, given.runs)
-    if given.em:
-        found["skips"] = skip_rows(given.em, given.runs)
-    target.write_text(json.dumps(found, indent=1) + "\n")
+    found: dict[str, list[Row]] = json.loads(target.read_text()) if target.exists() else {}
+    for section, names, data, row in (
+        ("nuclei", NUCLEI, given.nuclei, nuclei_row),
+        ("skips", SKIPS, given.em, skip_row),
+    ):
+        rows = found.setdefault(section, [])
+        known = {one["name"] for one in rows}
+        for name in names if data else ():
+            if name not in known:
+                rows.append(row(name, data, given.runs))
+                target.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

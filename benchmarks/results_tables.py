@@ -278,7 +278,7 @@ def comparisons(found: Row) -> str:
 python benchmarks/compare_trainings.py --nuclei nuclei_dsb2018 --em em_isbi2012 --runs RUNS
 ```
 """
-    if "nuclei" in found:
+    if found.get("nuclei"):
         order = " ≥ ".join(row["name"] for row in sorted(found["nuclei"], key=lambda r: -r["dice"]))
         text += f"""
 {table(found["nuclei"], nuclei)}
@@ -287,7 +287,7 @@ Zhou et al. 2018 found UNet++ with deep supervision ≥ UNet++ ≥ wide U-Net �
 mean of three seeds: {order}. Differences smaller than the standard deviation between seeds say \
 nothing.
 """
-    if "skips" in found:
+    if found.get("skips"):
         losses = " < ".join(row["name"] for row in sorted(found["skips"], key=lambda r: r["loss"]))
         text += f"""
 {table(found["skips"], skips)}
