@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from nestseg.bundle import audit, checks, locate
 from nestseg.bundle.checks import label, layout, metadata, network, preprocessing, workflow
@@ -333,6 +334,18 @@ def test_segment_refuses_a_bundle_from_elsewhere_that_is_not_on_the_list(
     assert not canary.exists()
     assert segment(images, str(bundle), tmp_path / "out", trust=True) == 0
     assert canary.exists()
+
+
+def test_segment_refuses_whole_weights_with_another_digest_before_any_case(
+    tmp_path: Path, image_folder: Path
+) -> None:
+    folder = export(locate.find(BUNDLE), tmp_path / "shelf")
+    path = folder / "models" / "model.pt"
+    weights = torch.load(path, weights_only=True)
+    torch.save({name: value * 2 for name, value in weights.items()}, path)
+    with pytest.raises(InputError, match=r"model\.pt: is not the file that MANIFEST\.sha256 lists"):
+        segment([image_folder], str(folder), tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*_seg.*"))
 
 
 def test_a_bundle_that_is_not_there_is_one_line(tmp_path: Path) -> None:
