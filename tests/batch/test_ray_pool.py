@@ -74,8 +74,9 @@ def test_a_lost_node_and_a_poison_case_leave_every_other_result_as_it_was(
                 pool.submit(waiting.pop(0))
                 attempts += 1
             for outcome in pool.wait(1.0):
-                if outcome.cause and outcome.name not in ("kills", "hangs"):
-                    (again,) = [one for one in good if one.name == outcome.name]
+                # The case that hangs may be on the node that is lost, as any other.
+                if outcome.cause is Cause.KILLED and outcome.name != "kills":
+                    (again,) = [one for one in (*good, *bad.values()) if one.name == outcome.name]
                     waiting.append(replace(again, attempt=outcome.attempt + 1))
                 else:
                     outcomes[outcome.name] = outcome
