@@ -82,7 +82,7 @@ def test_a_series_that_goes_on_elsewhere_is_judged_again(tmp_path: Path, where: 
     (again,) = [one for one in found if one.replaces]
     sizes = {ref.key: len(ref.files) for ref in again.series}
     early = {ref.key: len(ref.files) for one in found[:-1] for ref in one.series}
-    assert any(sizes[key] == early[key] + 1 for key in again.replaces)
+    assert any(sizes.get(key) == early[key] + 1 for key in again.replaces)
     whole = list(stream([root], unpack_to=tmp_path / "unpacked2", whole=True))
     assert not any(one.replaces for one in whole)
     assert_same(root, whole, tmp_path / "2")
