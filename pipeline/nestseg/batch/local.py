@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections import deque
 from collections.abc import Iterable
 from multiprocessing.connection import wait
 
 from nestseg.batch.jobs import Job, Limits, Loaded, Outcome, Settings
 from nestseg.batch.messages import Entered, Refused, Stage
+from nestseg.batch.pool import TICK_S, collect
 from nestseg.batch.processes import Task, WorkerProcess, environments, manner, out_of_memory_kills
 from nestseg.batch.states import Cause
 from nestseg_prep.errors import InputError
 
-_TICK_S = 0.25  # how often limits are looked at
 _STARTS = 3  # that may fail one after the other
 
 
@@ -49,7 +48,7 @@ class LocalPool:
     def ready(self) -> Loaded:
         """Wait until the first worker has loaded the bundle."""
         while self._loaded is None:
-            self._step(_TICK_S)
+            self._step(TICK_S)
         return self._loaded
 
     @property
@@ -65,12 +64,7 @@ class LocalPool:
 
     def wait(self, timeout_s: float) -> list[Outcome]:
         """What has finished, as soon as anything has."""
-        end = time.monotonic() + timeout_s
-        while True:
-            self._step(max(min(_TICK_S, end - time.monotonic()), 0.0))
-            if self._outcomes or time.monotonic() >= end:
-                outcomes, self._outcomes = self._outcomes, []
-                return outcomes
+        return collect(self._step, self._outcomes, timeout_s)
 
     def cancel(self, name: str) -> None:
         """Forget a job, and kill its worker if it has started."""
@@ -79,7 +73,7 @@ class LocalPool:
             if name in worker.tasks:
                 self._end(worker, without=name)
                 break
-        self._outcomes = [outcome for outcome in self._outcomes if outcome.name != name]
+        self._outcomes[:] = [outcome for outcome in self._outcomes if outcome.name != name]
 
     def close(self, *, kill: bool) -> None:
         """End all workers."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from nestseg.batch.jobs import Job, Loaded, Outcome
+
+TICK_S: Final = 0.25
+"""How often limits are looked at."""
 
 
 class Pool(Protocol):
@@ -44,3 +49,22 @@ class Pool(Protocol):
 
     def close(self, *, kill: bool) -> None:
         """End all workers, in the middle of their cases if ``kill``; unfinished jobs are lost."""
+
+
+def collect(
+    step: Callable[[float], None], outcomes: list[Outcome], timeout_s: float
+) -> list[Outcome]:
+    """Empty a list of outcomes, after as many steps as it takes until there is one.
+
+    Args:
+        step: hears what workers say, for at most so many seconds, and enforces the limits.
+        outcomes: what it fills.
+        timeout_s: when to come back all the same.
+    """
+    end = time.monotonic() + timeout_s
+    while True:
+        step(max(min(TICK_S, end - time.monotonic()), 0.0))
+        if outcomes or time.monotonic() >= end:
+            found = outcomes.copy()
+            outcomes.clear()
+            return found

@@ -15,12 +15,12 @@ from typing import Any
 
 from nestseg.batch.jobs import Job, Limits, Loaded, Outcome, Settings
 from nestseg.batch.messages import Refused
+from nestseg.batch.pool import TICK_S, collect
 from nestseg.batch.ray_actor import CaseActor
 from nestseg.batch.ray_cluster import absolute, connect, needs_of_actor
 from nestseg.batch.states import Cause
 from nestseg_prep.errors import InputError
 
-_TICK_S = 0.25
 _GROW_S = 10.0  # how often nodes are counted
 _STARTS = 3  # that may fail one after the other
 
@@ -69,7 +69,7 @@ class RayPool:
     def ready(self) -> Loaded:
         """Wait until the first actor has loaded the bundle."""
         while self._loaded is None:
-            self._step(_TICK_S)
+            self._step(TICK_S)
         return self._loaded
 
     @property
@@ -86,17 +86,12 @@ class RayPool:
 
     def wait(self, timeout_s: float) -> list[Outcome]:
         """What has finished, as soon as anything has."""
-        end = time.monotonic() + timeout_s
-        while True:
-            self._step(max(min(_TICK_S, end - time.monotonic()), 0.0))
-            if self._outcomes or time.monotonic() >= end:
-                outcomes, self._outcomes = self._outcomes, []
-                return outcomes
+        return collect(self._step, self._outcomes, timeout_s)
 
     def cancel(self, name: str) -> None:
         """Forget a job, and kill its actor if it has started."""
         self._queue = deque(job for job in self._queue if job.name != name)
-        self._outcomes = [outcome for outcome in self._outcomes if outcome.name != name]
+        self._outcomes[:] = [outcome for outcome in self._outcomes if outcome.name != name]
         for slot in self._slots:
             if slot.job is not None and slot.job.name == name:
                 self._replace(slot)
