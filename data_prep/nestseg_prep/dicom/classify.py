@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from nestseg_prep import affine as affines
 from nestseg_prep import nifti_header, picture
@@ -89,19 +90,12 @@ def _nifti_ref(entry: Entry) -> SeriesRef:
     affine = header.affine if header else None
     spacing = None if affine is None else affines.spacing(affine)
     thickest = 2 if spacing is None else max(range(3), key=lambda axis: (spacing[axis], axis))
-    return SeriesRef(
-        kind="nifti",
-        key=judge.short_hash(entry.name),
-        study_key="",
-        series_uid="",
-        study_uid="",
-        modality=None,
-        body_part="",
+    return replace(
+        _without_tags(entry, "nifti"),
         orientation=None if affine is None else affines.orientation(affine, thickest),
         shape=header.shape if header else None,
         spacing=spacing,
         affine=affine,
-        files=(entry.path,),
         findings=findings,
     )
 
@@ -112,8 +106,13 @@ def _picture_ref(entry: Entry) -> SeriesRef | OtherFile:
         shape = picture.picture_shape(entry.path)
     except InputError:
         return OtherFile(entry.path, Finding(Code.NOT_AN_IMAGE_FILE))
+    return replace(_without_tags(entry, "picture"), shape=shape)
+
+
+def _without_tags(entry: Entry, kind: Literal["nifti", "picture"]) -> SeriesRef:
+    """A file that is a series of its own and says nothing of study, modality or body part."""
     return SeriesRef(
-        kind="picture",
+        kind=kind,
         key=judge.short_hash(entry.name),
         study_key="",
         series_uid="",
@@ -121,7 +120,7 @@ def _picture_ref(entry: Entry) -> SeriesRef | OtherFile:
         modality=None,
         body_part="",
         orientation=None,
-        shape=shape,
+        shape=None,
         spacing=None,
         affine=None,
         files=(entry.path,),
