@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,13 @@ FACTS = Facts({"liver": 1.5}, 0.25, (Flag("touches-border", "It touches."),), {"
 
 def path_in(folder: Path) -> Path:
     return folder / schema.journal_name()
+
+
+def lease_row(folder: Path) -> holders.Row:
+    with closing(schema.connect(path_in(folder), read_only=True)) as db:
+        row = holders.read(db)
+    assert row is not None
+    return row
 
 
 @pytest.fixture
@@ -154,9 +162,10 @@ def test_tokens_grow_and_a_runner_that_left_is_not_waited_for(tmp_path: Path) ->
     for number in (1, 2, 3):
         lease = Lease(path_in(tmp_path), Timing(lease=1000))
         assert (lease.token, lease.taken_from) == (number, "")
-        assert leases.holder_of(path_in(tmp_path))["pid"] == os.getpid()
+        held = lease_row(tmp_path)
+        assert (held.holder.pid, held.released) == (os.getpid(), False)
         lease.release()
-    assert leases.holder_of(path_in(tmp_path)) is None
+    assert lease_row(tmp_path).released
 
 
 def test_a_second_runner_is_refused_while_the_first_is_alive(

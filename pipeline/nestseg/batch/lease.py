@@ -13,7 +13,6 @@ import threading
 import time
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
 
 from nestseg.batch import schema
 from nestseg.batch.holders import (
@@ -79,13 +78,6 @@ class Lease:
                     if not mine.rowcount:
                         self.lost.set()
                         return
-
-
-def holder_of(path: Path) -> dict[str, Any] | None:
-    """Who holds the lease of a journal, if anybody has not left it; it may be dead."""
-    with closing(schema.connect(path, read_only=True)) as db:
-        row = read(db)
-    return None if row is None or row.released else row.holder.to_json()
 
 
 def _take_from_anybody(path: Path, timing: Timing) -> tuple[int, str]:
