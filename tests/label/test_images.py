@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -10,8 +11,10 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from nestseg.label.images import ending, read_image, read_labels, write_labels
+from nestseg_prep import phantom
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import read_nifti, write_nifti
+from nestseg_prep.phantom import Phantom
 from nestseg_prep.picture import read_picture, write_picture
 from nestseg_prep.selection import Selection
 from nestseg_prep.volume import Volume
@@ -51,6 +54,23 @@ def test_nrrd_and_nifti_of_one_label_lie_on_each_other_for_another_reader() -> N
     for index in ((0, 0, 0), (8, 7, 6)):
         places = [image.TransformIndexToPhysicalPoint(index) for image in (first, second)]
         np.testing.assert_allclose(places[0], places[1], atol=1e-4)
+
+
+def test_nrrd_of_a_series_lies_in_the_order_of_its_pixels(tmp_path: Path) -> None:
+    """OHIF takes the bytes without the header: columns, then rows from the first, then slices."""
+    series = Phantom(plane="oblique", columns=9, rows=8, slices=7)
+    phantom.write(series.datasets(), tmp_path / "series")
+    image = read_image(tmp_path / "series")
+    labels = replace(image, array=(np.asarray(image.array) > 0).astype(np.uint8), fill=())
+    path = write_labels(labels, ".nrrd", compress=False)
+    ours, stored = sitk.ReadImage(str(path)), sitk.ImageSeriesReader()
+    path.unlink()
+    stored.SetFileNames(stored.GetGDCMSeriesFileNames(str(tmp_path / "series")))
+    theirs = stored.Execute()
+    np.testing.assert_allclose(ours.GetDirection(), theirs.GetDirection(), atol=1e-5)
+    np.testing.assert_allclose(ours.GetOrigin(), theirs.GetOrigin(), atol=1e-3)
+    pixels = sitk.GetArrayFromImage(theirs)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(ours), pixels > 0)
 
 
 def test_nrrd_images_are_read_as_nifti_ones(tmp_path: Path) -> None:

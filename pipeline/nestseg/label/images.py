@@ -110,11 +110,21 @@ def write_labels(labels: Volume, suffix: str, *, compress: bool = True, dtype: A
     elif kind == _PICTURE:
         write_picture(typed, path)
     elif kind in (*ITK, ".seg.nrrd"):
-        sitk.WriteImage(_to_itk(typed), str(path), useCompression=compress)
+        # OHIF takes the bytes as they lie, whatever the header says: in the order of the pixels.
+        stored = typed if labels.series_uid is None else _rows_downwards(typed)
+        sitk.WriteImage(_to_itk(stored), str(path), useCompression=compress)
     else:
         path.unlink()
         raise InputError(f"{suffix}: no kind of label map; ask for .nii.gz or .nrrd")
     return path
+
+
+def _rows_downwards(volume: Volume) -> Volume:
+    """A volume of a DICOM series with its rows from first to last, as DICOM stores them."""
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, 1] * (volume.array.shape[1] - 1)
+    affine[:3, 1] *= -1
+    return Volume(volume.array[:, ::-1], affine)
 
 
 def _read_plain(path: Path) -> Volume:
