@@ -70,6 +70,8 @@ def test_other_weights_of_the_same_time_and_size_are_other_weights(work: Work) -
     change(copy / WEIGHTS, 0.5)
     assert models.get(copy).weights_sha256 != before.weights_sha256
     assert models.get(copy, 1).weights_sha256 != level.weights_sha256
+    (kept,) = work.levels.glob("*/*_L1")
+    assert digest(kept) == models.get(copy, 1).weights_sha256
 
 
 def test_a_level_is_the_pruned_network(work: Work) -> None:

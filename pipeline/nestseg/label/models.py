@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections import OrderedDict
 from pathlib import Path
@@ -82,4 +83,7 @@ class Models:
             except OSError:
                 if not folder.is_dir():
                     raise
+        for old in self._work.levels.glob(f"*/{folder.name}"):
+            if old != folder:  # of weights that a training has replaced
+                shutil.rmtree(old, ignore_errors=True)
         return folder
