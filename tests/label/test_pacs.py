@@ -138,14 +138,18 @@ def save(server: Server, ref: SeriesRef, label: Volume, info: Sequence[Any] = NA
         path.unlink()
 
 
+def labelled(server: Server) -> str:
+    """What the server has to learn from."""
+    url = f"{server.url}/datastore/?output=train"
+    with urllib.request.urlopen(url, timeout=120) as answer:  # noqa: S310
+        return str(answer.read().decode())
+
+
 def read_back(server: Server, ref: SeriesRef) -> Volume:
     """What the server reads from the PACS: its own copies are taken away first."""
     for path in (server.work / "images" / "labels" / "final").glob("*.nii.gz"):
         path.unlink()
-    url = f"{server.url}/datastore/?output=train"
-    with urllib.request.urlopen(url, timeout=120) as answer:  # noqa: S310
-        text = answer.read().decode()
-    assert uid(ref) in text
+    assert uid(ref) in labelled(server)
     return read_nifti(server.work / "images" / "labels" / "final" / f"{uid(ref)}.nii.gz")
 
 
@@ -267,6 +271,7 @@ def test_objects_of_other_writers_are_read(
     path = tmp_path / "other.dcm"
     seg.save_as(path)
     assert not [one.error for one in send([path], pacs.web) if one.error]
+    wait_for(lambda: uid(ref) in labelled(server))  # the list of a PACS may be some seconds old
     wait_for(lambda: np.array_equal(read_back(server, ref).array, label.array))
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
 
 from nestseg.label.images import series_at
 from nestseg.label.names import Classes, classes_for, moves_to, without_gaps
@@ -71,6 +72,10 @@ def write_seg(
 
 def _sign(seg: Dataset, *, by_hand: bool) -> None:
     """Say that a person stands behind a label, and no algorithm that did not make it."""
+    # UIDs that follow from content are for results of a model. Who returns to an earlier label
+    # makes a new one, and an archive would keep the earlier object for it.
+    seg.SeriesInstanceUID, seg.SOPInstanceUID = generate_uid(), generate_uid()
+    seg.file_meta.MediaStorageSOPInstanceUID = seg.SOPInstanceUID
     seg.ContentDescription = _BY_A_PERSON
     seg.SeriesDescription = "Label"
     for equipment in seg.ContributingEquipmentSequence:
