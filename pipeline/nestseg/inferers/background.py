@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from nestseg.inferers.slab import Slab, inner, moved, pieces, plane_values
+from nestseg.inferers.slab import Slab, across, inner, moved, pieces, plane_values
 from nestseg_prep.grid import Slices
 
 _FAR_AHEAD = 100.0
@@ -113,7 +113,7 @@ def _widened(slab: Slab, empty: Tensor, box: Slices) -> Slab:
     if around.shape == slab.values.shape:
         return slab
     values = around.clone(memory_format=torch.contiguous_format)
-    values[(..., *(slice(None) if k == slab.axis else s for k, s in enumerate(box)))] = slab.values
+    values[across(box, slab.axis)] = slab.values
     return Slab(slab.axis, slab.start, values)
 
 

@@ -15,7 +15,16 @@ from torch import Tensor
 
 from nestseg.inferers import background
 from nestseg.inferers.batching import batch_size, computed
-from nestseg.inferers.slab import Predictor, Slab, Tiling, inner, moved, pieces, plane_values
+from nestseg.inferers.slab import (
+    Predictor,
+    Slab,
+    Tiling,
+    across,
+    inner,
+    moved,
+    pieces,
+    plane_values,
+)
 from nestseg.inferers.windows import Windows, laid
 from nestseg_prep.geometry import Geometry
 from nestseg_prep.grid import Slices
@@ -59,10 +68,7 @@ def _slabs(
     deep = windows.shape[axis]
     weights = _Weights(windows, image) if max(map(len, windows.starts)) > 1 else None
     corner = [s.start for s in windows.box]
-    cross = [
-        slice(None) if k == axis else s
-        for k, s in enumerate(moved(inside, [s.start for s in windows.box]))
-    ]
+    cross = across(moved(inside, corner), axis)
     total: Tensor | None = None
     for start, after in zip(starts, [*starts[1:], starts[-1] + deep], strict=True):
         corner[axis] = start
@@ -80,7 +86,7 @@ def _slabs(
             values = total.narrow(2 + axis, first - start, last - first)
             if weights is not None:
                 values = values / weights.sum(start, done).narrow(axis, first - start, last - first)
-            values = values[(..., *cross)]
+            values = values[cross]
             at = [first if k == axis else s.start for k, s in enumerate(inside)]
             yield Slab(axis, first, background.cleared(values, at, windows.empty))
         if after != starts[-1] + deep:

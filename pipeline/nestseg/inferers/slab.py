@@ -92,3 +92,8 @@ def moved(place: Slices, by: Sequence[int]) -> Slices:
 def inner(spatial: Slices) -> Place:
     """Index of a place in an array ``(..., *spatial)``."""
     return (..., *spatial)
+
+
+def across(box: Slices, axis: int) -> Place:
+    """Index of the planes of a box in planes of an array ``(..., *spatial)`` across an axis."""
+    return inner(tuple(slice(None) if k == axis else s for k, s in enumerate(box)))

@@ -49,9 +49,10 @@ class Arithmetic:
             if node[1]:
                 below = self._voxels((node[0] + 1, node[1] - 1), 0, shape)
                 total += self._up(node[0]) * below
-        head = self._config["head_kernel_size"] ** dims * self._config["out_channels"]
-        width = self._config["features"][0]
-        return total + sum(head * width * self._voxels(n, 0, shape) for n in self._heads)
+        heads = sum(self._voxels(node, 0, shape) for node in self._heads)
+        kernel: int = self._config["head_kernel_size"] ** dims
+        weights: int = kernel * self._config["features"][0] * self._config["out_channels"]
+        return total + weights * heads
 
     def values(self, shape: Sequence[int]) -> int:
         """Values held at once in one pass over one image, at most: its maps and the image.
@@ -63,9 +64,9 @@ class Arithmetic:
         Args:
             shape: spatial shape of the input; must be admissible.
         """
-        held = self._config["in_channels"] * math.prod(shape)
+        held: int = self._config["in_channels"] * math.prod(shape)
         copies = 3 if self._config["norm"] else 2
-        peak = 0
+        peak: int = 0
         for node in self._nodes:
             before, between, behind = self._channels(node)
             first, second = self._voxels(node, self._lost // 2, shape), self._voxels(node, 0, shape)
@@ -77,7 +78,8 @@ class Arithmetic:
             peak = max(peak, held + into + inside)
             held += behind * second
         heads = sum(self._voxels(node, 0, shape) for node in self._heads)
-        return max(peak, held + heads * self._config["out_channels"])
+        at_the_end: int = held + heads * self._config["out_channels"]
+        return max(peak, at_the_end)
 
     def _channels(self, node: Node) -> tuple[int, int, int]:
         """Before, between and behind the two convolutions of a node."""
