@@ -55,7 +55,8 @@ def compute(
                     np.empty((classes, *shape), np.uint16) if keep_probabilities else None
                 )
             # The same as argmax over the first axis, which torch takes ten times as long for.
-            labels[slab.place] = logits.max(dim=0).indices.cpu().numpy()
+            most = logits.max(dim=0).indices
+            labels[slab.place] = (most.to(torch.uint8) if classes <= 256 else most).cpu().numpy()
             if disagreement is not None:
                 disagreement[slab.place] = stored(rest[0].float().cpu().numpy())
             if probabilities is not None:
