@@ -58,4 +58,4 @@ def test_the_valid_bundles_choose_their_tiles_by_arithmetic() -> None:
         with torch.device("meta"):
             network = one.build("network_def")
         shape = (512, 512) if len(roi) == 2 else (40, 60, 40)
-        assert one.build("inferer").tile(network, shape) == roi
+        assert one.build("inferer").tiling(network, shape).roi_size == roi

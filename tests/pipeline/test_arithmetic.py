@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nestseg.inferers import OverlapTileInferer
@@ -85,9 +86,8 @@ def test_the_chosen_tile_costs_little_more_than_one_pass(side: int, memory_mb: i
     assert len(tiles) * cost.macs(chosen.tile) == chosen.macs
     assert at_once <= chosen.macs <= 1.25 * at_once
     assert 4 * cost.values(chosen.tile) <= memory_mb * 1e6
-    assert OverlapTileInferer((572, 572), memory_mb=memory_mb).tile(network, (side, side)) == (
-        chosen.tile
-    )
+    inferer = OverlapTileInferer((572, 572), memory_mb=memory_mb)
+    assert inferer.tiling(network, (side, side)).roi_size == chosen.tile
     usual = tile_grid(geometry, (side, side), (572, 572)).tiles
     assert len(usual) * cost.macs((572, 572)) > 1.5 * at_once
 
@@ -127,10 +127,26 @@ def test_a_tile_of_the_budget_gives_the_result_of_any_other(dims: int) -> None:
             inferer = OverlapTileInferer((20, 20, 20)[:dims], memory_mb=memory_mb)
             for one in (inferer, inferer.gentler(network.geometry)):
                 torch.testing.assert_close(one(image, network), expected, rtol=0, atol=1e-12)
-    assert inferer.tile(network, image.shape[2:]) == network.geometry.input_size(image.shape[2:])
+    assert inferer.tiling(network, image.shape[2:]).roi_size == network.geometry.input_size(
+        image.shape[2:]
+    )
 
 
-def test_networks_that_cannot_be_counted_keep_their_tile() -> None:
-    inferer = OverlapTileInferer((64, 64), memory_mb=1)
+def test_the_window_of_a_same_network_stays_and_memory_bounds_the_pass() -> None:
     same = GridUNet(2, 1, 2, (3, 4)).eval()
-    assert inferer.tile(same, (512, 512)) == (64, 64)
+    values = counted(same).values((64, 64))
+    for fitting in (1, 3, 7):
+        inferer = OverlapTileInferer((64, 64), 0.5, 8, memory_mb=4e-6 * values * (fitting + 0.5))
+        tiling = inferer.tiling(same, (512, 512))
+        assert (tiling.roi_size, tiling.batch) == ((64, 64), fitting)
+        assert inferer.tiling(same, (512, 512), images=2).batch == max(1, fitting // 2)
+    assert OverlapTileInferer((64, 64), 0.5, 8, memory_mb=1e-3).tiling(same, (9, 9)).batch == 1
+    assert OverlapTileInferer((64, 64), 0.5, 8, memory_mb=1e6).tiling(same, (9, 9)).batch == 8
+
+
+def test_networks_that_cannot_be_counted_keep_tile_and_pass() -> None:
+    class Unknown(nn.Module):
+        geometry = GridUNet(2, 1, 2, (3, 4), padding="valid").geometry
+
+    tiling = OverlapTileInferer((64, 64), 0.5, 8, memory_mb=1e-3).tiling(Unknown(), (512, 512))
+    assert (tiling.roi_size, tiling.batch) == ((64, 64), 8)

@@ -128,6 +128,39 @@ def test_more_air_around_a_body_changes_nothing(blobs, seed, more) -> None:
     assert is_blank(found)[around[0, 0]].all()
 
 
+class PointWise(nn.Module):
+    """Answers with the image itself; admits multiples of 4."""
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.geometry = Geometry.same(dims, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.geometry.output_size(x.shape[2:])
+        return torch.cat([x, -x, 2 * x], dim=1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(4, 13)), min_size=2, max_size=3),
+    BLOBS,
+    st.integers(0, 9),
+    st.sampled_from((0.0, 0.25, 0.5)),
+    BATCHES,
+)
+def test_every_voxel_keeps_its_place_and_only_air_is_skipped(
+    sizes, blobs, seed, overlap, batch
+) -> None:
+    shape, roi = zip(*sizes, strict=True)
+    image = scattered(shape, [blob[: len(shape)] for blob in blobs], seed)
+    logits = OverlapTileInferer(roi, overlap, batch, AIR)(image, PointWise(len(shape)))
+    assert logits.shape == (1, 3, *shape)
+    blank = is_blank(logits)
+    assert not (blank & (image[0, 0] > AIR)).any()
+    expected = torch.cat([image, -image, 2 * image], dim=1)
+    torch.testing.assert_close(logits[0][:, ~blank], expected[0][:, ~blank], rtol=0, atol=1e-12)
+
+
 def test_the_box_around_the_body_spares_windows_and_the_rest_is_background() -> None:
     image = torch.full((1, 1, 20, 20, 64), AIR)
     image[..., 6:12, 6:12, 30:36] = 1.0

@@ -41,9 +41,10 @@ class OverlapTileInferer(Inferer):
             exceeds this value, in the units that the network sees, holds background (class 0) only.
             Such tiles are not computed, and tiles are laid around the body alone
             (:mod:`nestseg.inferers.background`). ``None``: everything is computed.
-        memory_mb: for a valid network that can be counted (``GridUNet``): in place of ``roi_size``,
-            the tile that computes an image with the least arithmetic among those whose maps take at
-            most so many 10⁶ bytes in float32 (:mod:`nestseg.inferers.tile_choice`).
+        memory_mb: 10⁶ bytes in float32 that the maps of a pass may take, of a network that can be
+            counted (``GridUNet``). It bounds the tiles per pass. With a valid network it chooses
+            the tile too, in place of ``roi_size``: that which computes an image with the least
+            arithmetic (:mod:`nestseg.inferers.tile_choice`).
     """
 
     def __init__(
@@ -96,25 +97,27 @@ class OverlapTileInferer(Inferer):
             return network(tiles, *args, **kwargs)
 
         image = convert_to_tensor(inputs, track_meta=False)
-        roi_size = self.tile(unwrapped, image.shape[2 : 2 + len(geometry.axes)], len(image))
-        tiling = Tiling(roi_size, self.overlap, self.sw_batch_size, self.background_at_most)
-        return slabs(image, predict, geometry, tiling)
+        spatial = image.shape[2 : 2 + len(geometry.axes)]
+        return slabs(image, predict, geometry, self.tiling(unwrapped, spatial, len(image)))
 
-    def tile(self, network: Any, shape: Sequence[int], images: int = 1) -> tuple[int, ...]:
-        """The spatial shape of tiles for an image.
+    def tiling(self, network: Any, shape: Sequence[int], images: int = 1) -> Tiling:
+        """How an image is cut.
 
         Args:
             network: with a ``geometry``.
-            shape: of the image.
+            shape: spatial shape of the image; of a slice, where the network takes slices.
             images: that are computed together.
         """
-        if self.memory_mb is None or not network.geometry.is_valid:
-            return self.roi_size
-        counted = arithmetic(network)
-        if counted is None:
-            return self.roi_size
-        values = self.memory_mb * 1e6 / _BYTES / images / self.sw_batch_size
-        return best_tile(network.geometry, counted, shape, values).tile
+        roi_size, batch, geometry = self.roi_size, self.sw_batch_size, network.geometry
+        counted = None if self.memory_mb is None else arithmetic(network)
+        if self.memory_mb is not None and counted is not None:
+            values = self.memory_mb * 1e6 / _BYTES / images
+            if geometry.is_valid:
+                roi_size = best_tile(geometry, counted, shape, values).tile
+            largest = geometry.input_size(shape)
+            tile = tuple(map(min, geometry.input_within(roi_size), largest))
+            batch = max(1, min(batch, int(values / counted.values(tile))))
+        return Tiling(roi_size, self.overlap, batch, self.background_at_most)
 
     def gentler(self, geometry: Geometry) -> OverlapTileInferer:
         """One that needs half the memory: half a tile, cut across its longest axis, one a pass.
