@@ -20,9 +20,10 @@ from nestseg.batch.events import Event, Kind
 from nestseg.batch.read import read_view
 from nestseg.batch.states import State
 from nestseg.batch.stops import ExitCode
-from nestseg.cli import amounts, progress
+from nestseg.cli import amounts, app, progress
 from nestseg.cli.manner import Manner
 from nestseg.cli.segment import run as segment
+from nestseg.pruning.choice import Rule
 from nestseg_prep import phantom
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
@@ -62,6 +63,24 @@ def test_what_is_no_shard_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="write 3/8"):
         amounts.shard(text)
     assert amounts.shard("8/8") == (8, 8)
+
+
+@pytest.mark.parametrize("level", [[], ["--level", "L1"]], ids=str)
+def test_a_budget_wants_a_level_to_be_chosen(level: list[str], tmp_path: Path) -> None:
+    image, out = write_image(tmp_path / "in" / "a.nii.gz"), tmp_path / "out"
+    words = ["segment", str(image), "--bundle", BUNDLE, "--out", str(out), "--budget-ms", "50"]
+    with pytest.raises(InputError, match="add --level auto"):
+        app([*words, *level], standalone_mode=False)
+    with pytest.raises(InputError, match=r"level auto needs docs/pruning\.json"):
+        app([*words, "--level", "auto"], standalone_mode=False)
+    assert [path.name for path in out.iterdir()] == [".nestseg-key"]
+
+
+def test_amounts_of_time_and_memory_of_a_case() -> None:
+    assert amounts.budget(None, None) is None
+    assert amounts.budget(80, None) == Rule(budget_ms=80)
+    with pytest.raises(InputError, match="budget_mb -1: give a number"):
+        amounts.budget(None, -1)
 
 
 def test_limits_need_a_worker_to_hold_them(tmp_path: Path) -> None:

@@ -203,10 +203,42 @@ def test_auto_is_the_level_that_a_pruning_of_these_weights_chose(
     ours = hashlib.sha256(b"weights").hexdigest()
     full = replace(made, source=replace(made.source, weights_sha256=ours))
     write(bundle, record.to_json(full))
-    assert resolved(bundle, auto) == SegmentOptions(tta="mirror", level=2)
+    options, sentence = resolved(bundle, auto)
+    assert options == SegmentOptions(tta="mirror", level=2)
+    assert sentence == f"organ_unetpp: level auto is L2, {made.chosen.reason}"
     write(bundle, record.to_json(replace(made, weights_sha256=ours)))  # what the pruning made
-    assert resolved(bundle, auto) == SegmentOptions(tta="mirror", level=None)
-    assert resolved(bundle, SegmentOptions(level=1)) == SegmentOptions(level=1)
+    assert resolved(bundle, auto) == (SegmentOptions(tta="mirror", level=None), "")
+    assert resolved(bundle, SegmentOptions(level=1)) == (SegmentOptions(level=1), "")
+
+
+def test_a_budget_chooses_among_the_levels_that_were_measured(
+    made: record.Record, tmp_path: Path
+) -> None:
+    bundle, auto = tmp_path / "organ_unetpp", SegmentOptions(level="auto")
+    (bundle / "models").mkdir(parents=True)
+    (bundle / "models" / "model.pt").write_bytes(b"weights")
+    with pytest.raises(InputError, match=r"level auto needs docs/pruning\.json"):
+        resolved(bundle, auto, Rule(budget_ms=50))
+    ours = hashlib.sha256(b"weights").hexdigest()
+    full = replace(made, source=replace(made.source, weights_sha256=ours))
+    write(bundle, record.to_json(full))
+    for budget, expected in (
+        (Rule(budget_ms=15), 1),
+        (Rule(budget_ms=50), 2),
+        (Rule(budget_ms=1000), 3),
+        (Rule(budget_ms=1000, budget_mb=100), 2),
+    ):
+        options, sentence = resolved(bundle, auto, budget)
+        assert options.level == expected
+        assert f"L{expected}, the most accurate within {budget.budgets}" in sentence
+    with pytest.raises(InputError, match="no level keeps within 5 ms: L1 takes 10 ms"):
+        resolved(bundle, auto, Rule(budget_ms=5))
+    with pytest.raises(InputError, match="add --level auto"):
+        resolved(bundle, SegmentOptions(level=2), Rule(budget_ms=50))
+    write(bundle, record.to_json(replace(made, weights_sha256=ours)))  # pruned to level 2
+    assert resolved(bundle, auto, Rule(budget_ms=50)) == (SegmentOptions(level=None), "")
+    with pytest.raises(InputError, match="no level keeps within 15 ms: L2 takes 20 ms"):
+        resolved(bundle, auto, Rule(budget_ms=15))
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"schema": 1}', '{"schema": 99}', "[]"])

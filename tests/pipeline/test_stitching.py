@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
@@ -14,6 +15,11 @@ from nestseg.bundle import maps
 from nestseg.inferers import Answers, OverlapTileInferer
 from nestseg.networks import GridUNet
 from nestseg.networks.outputs import head_disagreement
+from nestseg_prep.geometry import Geometry
+from nestseg_prep.padding import symmetric_padding, unpad
+from nestseg_prep.transforms import mirror_pad_tensor
+
+from .held import Held
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -140,3 +146,62 @@ def test_one_head_that_is_asked_once_has_nothing_to_disagree_with() -> None:
     torch.testing.assert_close(answers(x), net(x))
     assert not answers.disagrees
     assert Answers(net, (0, 1))(x).shape[1] == 3
+
+
+class Answered(nn.Module):
+    """A network of many classes that computes nothing."""
+
+    geometry = Geometry.same(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.expand(-1, 20, -1, -1, -1).contiguous()
+
+
+def peak(length: int, roi: tuple[int, ...]) -> int:
+    """Values held at once while a long volume is labelled, the volume included."""
+    image = noise(1, 24, 20, length)
+    with Held(image) as held:
+        maps.compute(image, Answers(Answered()), OverlapTileInferer(roi), keep_probabilities=False)
+    return held.peak
+
+
+def test_a_longer_volume_takes_its_own_memory_and_no_more() -> None:
+    roi = (16, 16, 16)
+    short, long = peak(80, roi), peak(240, roi)
+    assert long - short == 24 * 20 * 160  # the image itself: no logits
+    slab, window = 20 * 24 * 20 * 16, 20 * 16**3
+    assert short < 24 * 20 * 80 + 2.2 * slab + 2 * window  # under way, finished; labels, weights
+
+
+def test_of_equal_logits_the_first_counts() -> None:
+    class Ties(nn.Module):
+        geometry = Geometry.same(3, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            torch.manual_seed(3)
+            return torch.randint(0, 3, (len(x), 7, *x.shape[2:])).float()
+
+    net, inferer, image = Ties(), OverlapTileInferer((32, 32, 32)), noise(1, 16, 20, 12)
+    found = maps.compute(image, Answers(net), inferer, keep_probabilities=False)
+    np.testing.assert_array_equal(found.labels, net(image[None])[0].numpy().argmax(axis=0))
+
+
+@pytest.mark.parametrize("overlap", [0.25, 0.5, 0.7])
+@pytest.mark.parametrize("shape", [(21, 9, 40), (8, 6, 8), (30, 8, 9)], ids=str)
+def test_blending_is_a_weighted_mean_window_by_window(shape, overlap) -> None:
+    """The sums over the whole volume at once, as they are defined."""
+    net, image, roi = network(3, 1, "same").double(), noise(2, 1, *shape).double(), (8, 6, 8)
+    size = net.geometry.input_size(shape)
+    padding = symmetric_padding(shape, size)
+    padded = mirror_pad_tensor(image, padding)
+    window = tuple(map(min, roi, size))
+    weights = compute_importance_map(window, mode="gaussian", dtype=torch.float64)
+    steps = [max(1, int(n * (1 - overlap))) for n in window]
+    total, weight = torch.zeros(2, 3, *size).double(), torch.zeros(size).double()
+    for place in dense_patch_slices(size, window, steps):
+        total[(..., *place)] += net(padded[(..., *place)]) * weights
+        weight[place] += weights
+    expected = unpad(total / weight, padding)
+    for batch in (1, 4):
+        found = OverlapTileInferer(roi, overlap, batch)(image, net)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)

@@ -37,18 +37,34 @@ def grids(draw: st.DrawFn) -> tuple[Geometry, TileGrid]:
     return geometry, tile_grid(geometry, shape, tile)
 
 
+@st.composite
+def boxed(draw: st.DrawFn) -> tuple[Geometry, TileGrid]:
+    """A grid over a part of an image."""
+    geometry, whole = draw(grids())
+    ends = [sorted((draw(st.integers(0, n - 1)), draw(st.integers(0, n - 1)))) for n in whole.shape]
+    covered = tuple(slice(low, high + 1) for low, high in ends)
+    grid = tile_grid(geometry, whole.shape, whole.tile, covered)
+    assert grid.tile == whole.tile
+    assert len(grid.tiles) <= len(whole.tiles)
+    for box, wanted, period in zip(grid.box, covered, geometry.period, strict=True):
+        assert box.stop == wanted.stop
+        assert wanted.start - period < box.start <= wanted.start
+    return geometry, grid
+
+
 @settings(deadline=None)
-@given(grids())
+@given(grids() | boxed())
 def test_tiles_write_every_voxel_exactly_once(case: tuple[Geometry, TileGrid]) -> None:
     _, grid = case
-    written = np.zeros(grid.shape, int)
+    written, expected = np.zeros(grid.shape, int), np.zeros(grid.shape, int)
+    expected[grid.box] = 1
     for tile in grid.tiles:
         written[tile.write] += 1
-    assert (written == 1).all()
+    np.testing.assert_array_equal(written, expected)
 
 
 @settings(deadline=None)
-@given(grids())
+@given(grids() | boxed())
 def test_every_tile_starts_in_phase_and_reads_inside_the_padded_image(
     case: tuple[Geometry, TileGrid],
 ) -> None:
@@ -63,7 +79,7 @@ def test_every_tile_starts_in_phase_and_reads_inside_the_padded_image(
 
 
 @settings(deadline=None)
-@given(grids())
+@given(grids() | boxed())
 def test_a_kept_voxel_is_written_where_the_network_saw_it(
     case: tuple[Geometry, TileGrid],
 ) -> None:
@@ -76,6 +92,13 @@ def test_a_kept_voxel_is_written_where_the_network_saw_it(
             assert write.stop - write.start == keep.stop - keep.start
             centre = read.start + margin // 2 + keep.start  # in the padded image
             assert centre == grid.padding[axis][0] + write.start
+
+
+@settings(deadline=None)
+@given(grids())
+def test_the_whole_is_the_box_where_none_is_given(case: tuple[Geometry, TileGrid]) -> None:
+    _, grid = case
+    assert grid.box == tuple(slice(0, n) for n in grid.shape)
 
 
 @settings(deadline=None)

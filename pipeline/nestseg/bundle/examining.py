@@ -119,7 +119,8 @@ def _examined(
     notes: tuple[str, ...] = ()
     if options.gentle:
         inferer = inferer.gentler(network.geometry)
-        tile = " × ".join(map(str, inferer.roi_size))
+        shape = image.shape[1 : 1 + len(network.geometry.axes)]
+        tile = " × ".join(map(str, inferer.tiling(network, shape).roi_size))
         notes = (f"computed in tiles of {tile} voxels to save memory",)
     found = maps.compute(
         image.to(bundle.device),

@@ -54,7 +54,9 @@ def compute(
                 probabilities = (
                     np.empty((classes, *shape), np.uint16) if keep_probabilities else None
                 )
-            labels[slab.place] = logits.argmax(dim=0).cpu().numpy()
+            # The same as argmax over the first axis, which torch takes ten times as long for.
+            most = logits.max(dim=0).indices
+            labels[slab.place] = (most.to(torch.uint8) if classes <= 256 else most).cpu().numpy()
             if disagreement is not None:
                 disagreement[slab.place] = stored(rest[0].float().cpu().numpy())
             if probabilities is not None:

@@ -190,6 +190,13 @@ def segment(  # noqa: PLR0913  one for each option
     level: Annotated[
         str | None, typer.Option(help="Compute a UNet++ up to head L1, L2 …, or auto.")
     ] = None,
+    budget_ms: Annotated[
+        float | None,
+        typer.Option(help="With --level auto: the most accurate that takes so long a case."),
+    ] = None,
+    budget_mb: Annotated[
+        float | None, typer.Option(help="With --level auto: likewise of memory, in MB.")
+    ] = None,
     ensemble: Annotated[
         str, typer.Option(help="Names or folders of further bundles to average with, by commas.")
     ] = "",
@@ -261,6 +268,7 @@ def segment(  # noqa: PLR0913  one for each option
             dicom=seg_type if dicom or send_to else None,  # what is sent is DICOM
             rules=Rules(fill_missing, min_slices),
             options=options,
+            budget=amounts.budget(budget_ms, budget_mb),
             manner=manner,
         )
     )

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from nestseg.bundle.options import SegmentOptions, Tta, read_level
 from nestseg.cli import bundles
 from nestseg_prep.errors import InputError
+
+if TYPE_CHECKING:
+    from nestseg.pruning.choice import Rule
 
 _UNITS = {"MB": 10**6, "GB": 10**9, "MIB": 2**20, "GIB": 2**30}
 
@@ -58,3 +62,14 @@ def options(tta: Tta, level: str | None, ensemble: str) -> SegmentOptions:
         level=None if level is None else read_level(level),
         ensemble=tuple(bundles.find(name) for name in names),
     )
+
+
+def budget(ms: float | None, mb: float | None) -> Rule | None:
+    """What a case may take; ``None`` if nothing was said.
+
+    Raises:
+        InputError: no amount of time or memory.
+    """
+    from nestseg.pruning.choice import Rule
+
+    return None if ms is None and mb is None else Rule(budget_ms=ms, budget_mb=mb)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nestseg.batch.session import Ending, Order
     from nestseg.cli.network import Pacs
     from nestseg.outputs.dicom.encoding import Encoding
+    from nestseg.pruning.choice import Rule
     from nestseg_prep.selection import Selection
 
 
@@ -35,6 +36,7 @@ def run(  # noqa: PLR0913  what the command line says
     selection: Selection | None = None,
     rules: Rules = SAFE,
     options: SegmentOptions | None = None,
+    budget: Rule | None = None,
     manner: Manner | None = None,
 ) -> int:
     """Segment every fitting series below ``paths`` that is not yet done.
@@ -48,6 +50,7 @@ def run(  # noqa: PLR0913  what the command line says
         selection: which series, instead of the bundle's own rules.
         rules: what is refused.
         options: what is computed besides the mask, and how.
+        budget: of a case, where the level is to be chosen.
         manner: how the run goes about it.
 
     Returns:
@@ -75,7 +78,7 @@ def run(  # noqa: PLR0913  what the command line says
         checks.check_writable(out, paths)
         stop = stack.enter_context(signals.stopping())
         try:
-            settings = _settings(folder, dicom, options, manner)
+            settings = _settings(folder, dicom, options, budget, manner)
             order = _order(Inputs(paths, selection, rules), settings, out, manner)
             with progress.listener(as_json=manner.log_json, show_phi=manner.show_phi) as tell:
                 ending = session.run(order, pool_maker(settings, manner), tell, stop=stop)
@@ -86,17 +89,22 @@ def run(  # noqa: PLR0913  what the command line says
 
 
 def _settings(
-    folder: Path, dicom: Encoding | None, options: SegmentOptions, manner: Manner
+    folder: Path,
+    dicom: Encoding | None,
+    options: SegmentOptions,
+    budget: Rule | None,
+    manner: Manner,
 ) -> Settings:
     """What the cases share; what it costs is said before they begin."""
     from nestseg.batch.jobs import Settings
     from nestseg.bundle.passes import cost
     from nestseg.pruning.level import resolved
 
-    options = resolved(folder, options)
+    options, level = resolved(folder, options, budget)
     price = cost(options, folder)
-    if price.passes > 1 and not manner.log_json:
-        tables.stderr.print(price.sentence, soft_wrap=True, markup=False, highlight=False)
+    for sentence in (level, price.sentence):
+        if sentence and not manner.log_json:
+            tables.stderr.print(sentence, soft_wrap=True, markup=False, highlight=False)
     return Settings(folder, dicom, manner.device, options)
 
 

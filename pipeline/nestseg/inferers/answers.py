@@ -30,11 +30,13 @@ class Answers:
         mirrored: spatial axes of the tile along which it is mirrored, alone and together.
 
     Attributes:
+        network: that it was given.
         disagrees: whether the last channel is the disagreement; known once a tile is answered.
     """
 
     def __init__(self, network: Callable[..., Any], mirrored: Sequence[int] = ()) -> None:
         inner: Any = network
+        self.network = network
         self.geometry: Geometry = inner.geometry
         self.copies = [
             axes for count in range(len(mirrored) + 1) for axes in combinations(mirrored, count)

@@ -42,7 +42,7 @@ class _Stacked:
 
     def __init__(self, network: Callable[..., Any]) -> None:
         unwrapped: Any = getattr(network, "module", network)
-        self.geometry = unwrapped.geometry
+        self.network, self.geometry = unwrapped, unwrapped.geometry
         self.every_head = getattr(unwrapped, "forward_heads", lambda x: [unwrapped(x)])
         self.count = 1
 

@@ -9,8 +9,14 @@ from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type, convert_to_tensor
 from torch import Tensor
 
-from nestseg.inferers.stitching import Slab, Tiling, joined, slabs
+from nestseg.inferers.slab import Slab, Tiling, joined
+from nestseg.inferers.stitching import slabs
+from nestseg.inferers.tile_choice import best_tile
+from nestseg.networks.arithmetic import Arithmetic
+from nestseg.networks.grid import GridUNet
 from nestseg_prep.geometry import AxisGeometry, Geometry
+
+_BYTES = 4  # of a value in float32
 
 
 class OverlapTileInferer(Inferer):
@@ -30,11 +36,24 @@ class OverlapTileInferer(Inferer):
         roi_size: spatial shape of the network's input for one tile, in voxels; rounded down to the
             nearest shape that the network admits. Small images use a smaller tile.
         overlap: of 'same' windows, as a fraction of the window; valid networks do not need it.
-        sw_batch_size: tiles per forward pass.
+        sw_batch_size: tiles per forward pass, at most; each pass over an image has as many.
+        background_at_most: what the bundle says of its background: a tile none of whose voxels
+            exceeds this value, in the units that the network sees, holds background (class 0) only.
+            Such tiles are not computed, and tiles are laid around the body alone
+            (:mod:`nestseg.inferers.background`). ``None``: everything is computed.
+        memory_mb: 10⁶ bytes in float32 that the maps of a pass may take, of a network that can be
+            counted (``GridUNet``). It bounds the tiles per pass. With a valid network it chooses
+            the tile too, in place of ``roi_size``: that which computes an image with the least
+            arithmetic (:mod:`nestseg.inferers.tile_choice`).
     """
 
     def __init__(
-        self, roi_size: Sequence[int], overlap: float = 0.5, sw_batch_size: int = 1
+        self,
+        roi_size: Sequence[int],
+        overlap: float = 0.5,
+        sw_batch_size: int = 1,
+        background_at_most: float | None = None,
+        memory_mb: float | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= overlap < 1:
@@ -42,6 +61,8 @@ class OverlapTileInferer(Inferer):
         self.roi_size = tuple(roi_size)
         self.overlap = overlap
         self.sw_batch_size = sw_batch_size
+        self.background_at_most = background_at_most
+        self.memory_mb = memory_mb
 
     def __call__(
         self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any
@@ -70,13 +91,33 @@ class OverlapTileInferer(Inferer):
             kwargs: likewise.
         """
         unwrapped: Any = getattr(network, "module", network)
+        geometry: Geometry = unwrapped.geometry
 
         def predict(tiles: Tensor) -> Tensor:
             return network(tiles, *args, **kwargs)
 
         image = convert_to_tensor(inputs, track_meta=False)
-        tiling = Tiling(self.roi_size, self.overlap, self.sw_batch_size)
-        return slabs(image, predict, unwrapped.geometry, tiling)
+        spatial = image.shape[2 : 2 + len(geometry.axes)]
+        return slabs(image, predict, geometry, self.tiling(unwrapped, spatial, len(image)))
+
+    def tiling(self, network: Any, shape: Sequence[int], images: int = 1) -> Tiling:
+        """How an image is cut.
+
+        Args:
+            network: with a ``geometry``.
+            shape: spatial shape of the image; of a slice, where the network takes slices.
+            images: that are computed together.
+        """
+        roi_size, batch, geometry = self.roi_size, self.sw_batch_size, network.geometry
+        counted = None if self.memory_mb is None else arithmetic(network)
+        if self.memory_mb is not None and counted is not None:
+            values = self.memory_mb * 1e6 / _BYTES / images
+            if geometry.is_valid:
+                roi_size = best_tile(geometry, counted, shape, values).tile
+            largest = geometry.input_size(shape)
+            tile = tuple(map(min, geometry.input_within(roi_size), largest))
+            batch = max(1, min(batch, int(values / counted.values(tile))))
+        return Tiling(roi_size, self.overlap, batch, self.background_at_most)
 
     def gentler(self, geometry: Geometry) -> OverlapTileInferer:
         """One that needs half the memory: half a tile, cut across its longest axis, one a pass.
@@ -88,9 +129,19 @@ class OverlapTileInferer(Inferer):
         size, axis = self.roi_size[longest], geometry.axes[longest]
         half = min(size, max(axis.input_within(size // 2), _smallest(axis)))
         roi_size = (*self.roi_size[:longest], half, *self.roi_size[longest + 1 :])
-        return OverlapTileInferer(roi_size, self.overlap, sw_batch_size=1)
+        memory_mb = None if self.memory_mb is None else self.memory_mb / 2
+        return OverlapTileInferer(roi_size, self.overlap, 1, self.background_at_most, memory_mb)
 
 
 def _smallest(axis: AxisGeometry) -> int:
     """The smallest tile that can be laid side by side."""
     return axis.input_size(axis.period)
+
+
+def arithmetic(network: Any) -> Arithmetic | None:
+    """What a pass of a network costs, if it can be counted: a ``GridUNet``, wrapped or not."""
+    while not isinstance(network, GridUNet):
+        network = getattr(network, "network", None)
+        if network is None:
+            return None
+    return Arithmetic(network.config, network.levels)

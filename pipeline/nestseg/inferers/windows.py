@@ -1,0 +1,102 @@
+"""Where the windows of a 'same' network lie, and which of them hold background only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from monai.data.utils import dense_patch_slices
+from torch import Tensor
+
+from nestseg.inferers import background
+from nestseg.inferers.slab import Tiling, longest
+from nestseg_prep.geometry import Geometry
+from nestseg_prep.grid import Slices
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Places in voxels of the padded image.
+
+    Attributes:
+        axis: of the slabs.
+        shape: spatial shape of every window.
+        box: what the windows cover.
+        inside: the part of it that is image, not padding.
+        starts: of the windows, rising, per axis.
+        groups: the windows to compute, by where they begin along the axis of the slabs.
+        empty: the windows that hold background only.
+    """
+
+    axis: int
+    shape: tuple[int, ...]
+    box: Slices
+    inside: Slices
+    starts: tuple[tuple[int, ...], ...]
+    groups: dict[int, list[Slices]]
+    empty: list[Slices]
+
+
+def laid(
+    shape: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    body: Tensor | None,
+    geometry: Geometry,
+    tiling: Tiling,
+) -> Windows:
+    """Lay windows over the body, or over the whole image where nothing is known of it.
+
+    Args:
+        shape: of the image.
+        padding: of the image, voxels before and after it per axis.
+        body: where the padded image is more than background.
+        geometry: of the network.
+        tiling: how the image is cut.
+    """
+    size = [n + before + after for n, (before, after) in zip(shape, padding, strict=True)]
+    window = tuple(map(min, geometry.input_within(tiling.roi_size), size))
+    box = _around(background.box(body, size), window, geometry.period, size)
+    steps = [
+        n if n == whole else max(1, int(n * (1 - tiling.overlap)))
+        for n, whole in zip(window, size, strict=True)
+    ]
+    places = dense_patch_slices([s.stop - s.start for s in box], window, steps)
+    corners = zip(*[[s.start for s in place] for place in places], strict=True)
+    starts = tuple(
+        tuple(sorted({s.start + k for k in along})) for s, along in zip(box, corners, strict=True)
+    )
+    inside = tuple(
+        slice(max(s.start, before), min(s.stop, before + n))
+        for s, n, (before, _) in zip(box, shape, padding, strict=True)
+    )
+    axis = longest(shape)
+    groups: dict[int, list[Slices]] = {start: [] for start in starts[axis]}
+    empty: list[Slices] = []
+    for corner in product(*starts):
+        place = tuple(slice(s, s + n) for s, n in zip(corner, window, strict=True))
+        filled = body is None or bool(body[place].any())
+        (groups[corner[axis]] if filled else empty).append(place)
+    first = starts[axis][0]
+    if not groups[first]:  # what channels there are, one must tell
+        groups[first] = empty[:1]
+    return Windows(axis, window, box, inside, starts, groups, empty)
+
+
+def _around(
+    body: Slices | None, window: Sequence[int], period: Sequence[int], size: Sequence[int]
+) -> Slices:
+    """The box that windows are to cover: one period more than the body, one window at least.
+
+    It begins at a multiple of the period, so that the poolings fall as they do in the whole image.
+    """
+    if body is None:
+        return tuple(slice(0, n) for n in window)
+    found = []
+    for s, n, p, whole in zip(body, window, period, size, strict=True):
+        low, high = max(0, s.start - p), min(whole, s.stop + p)
+        low = max(0, low - max(0, n - (high - low)) // 2)
+        low = min(low, whole - n)
+        low -= low % p
+        found.append(slice(low, max(high, low + n)))
+    return tuple(found)
