@@ -69,7 +69,7 @@ def check(bundle: LoadedBundle, options: SegmentOptions) -> None:
             options.runtime != "auto" and f"be computed by {options.runtime}",
         )
         wanted = [want for want in wants if want]
-        if _inversion(one) is not None:
+        if inversion(one) is not None:
             one.answering(options)
         elif wanted:
             raise InputError(
@@ -84,7 +84,7 @@ def examine(bundle: LoadedBundle, volume: Volume, options: SegmentOptions) -> Se
     if bundle.members:
         found = [_examined(one, volume, options, keep=True) for one in (bundle, *bundle.members)]
         return ensembles.combined(found, volume, options)
-    if _inversion(bundle) is None:
+    if inversion(bundle) is None:
         return Segmentation(_on(volume, _as_configured(bundle, volume, options)))
     found_here = _examined(bundle, volume, options, keep=options.save_probabilities)
     return _single(found_here, volume, options)
@@ -115,7 +115,7 @@ def _single(found: Examined, volume: Volume, options: SegmentOptions) -> Segment
 def _examined(
     bundle: LoadedBundle, volume: Volume, options: SegmentOptions, *, keep: bool
 ) -> Examined:
-    invert = _inversion(bundle)
+    invert = inversion(bundle)
     assert invert is not None  # noqa: S101  check() saw to it
     network = bundle.answering(options)
     inferer = bundle._inferer
@@ -155,7 +155,7 @@ def _as_configured(bundle: LoadedBundle, volume: Volume, options: SegmentOptions
     return way_back.on_source_grid(bundle._postprocessing(data)["pred"], volume, kind)
 
 
-def _inversion(bundle: LoadedBundle) -> Invertd | None:
+def inversion(bundle: LoadedBundle) -> Invertd | None:
     """The way back of a bundle that stitches, takes the argmax and goes back, and no more."""
     first, *rest = bundle._postprocessing.transforms
     if not isinstance(bundle._inferer, OverlapTileInferer) or not _is_argmax(first):

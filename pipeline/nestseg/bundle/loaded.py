@@ -68,6 +68,11 @@ class LoadedBundle:
         """How many numbers the network learned."""
         return sum(weight.numel() for weight in self._network.parameters())
 
+    @property
+    def takes_options(self) -> bool:
+        """Whether it stitches, takes the argmax and goes back, and no more, as options ask for."""
+        return examining.inversion(self) is not None
+
     def segment(self, volume: Volume) -> Volume:
         """Label every voxel of an image: the mask of :meth:`examine`."""
         return self.examine(volume).mask

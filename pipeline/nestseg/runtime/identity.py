@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from functools import lru_cache
 from typing import Any
 
 from torch import nn
@@ -21,10 +20,11 @@ def network_digest(network: nn.Module, weights_sha256: str) -> str:
         weights_sha256: of the file that its weights came from; the weights are not read again.
     """
     digest = hashlib.sha256(weights_sha256.encode())
+    codes = {kind: _code(kind) for kind in {type(module) for module in network.modules()}}
     for name, module in network.named_modules():
         told = {key: value for key, value in vars(module).items() if isinstance(value, _PLAIN)}
         shapes = [(key, list(one.shape)) for key, one in _tensors(module)]
-        line = [name, repr(type(module)), _code(type(module)), told, shapes]
+        line = [name, repr(type(module)), codes[type(module)], told, shapes]
         digest.update(json.dumps(line, sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
@@ -39,7 +39,6 @@ def _tensors(module: nn.Module) -> list[tuple[str, Any]]:
     return sorted(own, key=lambda pair: pair[0])
 
 
-@lru_cache
 def _code(kind: type) -> str:
     """Digest of the source of a class, which a bundle may have brought along."""
     try:

@@ -13,7 +13,7 @@ import torch
 def has_bf16(device: torch.device) -> bool:
     """Whether bfloat16 is computed by units of its own, and not in float32 and rounded."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(_cpu_flags() & {"avx512_bf16", "amx_bf16"})
 
 

@@ -28,9 +28,12 @@ def needs(library: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(absent, reason=f"{library} is not installed")
 
 
-RUNTIMES = [
-    "torch",
-    pytest.param("openvino", marks=needs("openvino")),
+RUNTIMES = ["torch", pytest.param("openvino", marks=needs("openvino"))]
+ONNX = [needs("onnxruntime"), needs("onnxscript")]
+IN_FLOAT32 = [
+    *RUNTIMES,
+    pytest.param("onnxruntime", marks=ONNX),
+    pytest.param("compile", marks=pytest.mark.slow),
 ]
 bf16 = pytest.mark.skipif(not machine.has_bf16(CPU), reason="this CPU has no units for bfloat16")
 
@@ -74,7 +77,7 @@ def off(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
 KINDS = [(3, "same", "batch"), (3, "valid", "batch"), (2, "same", "instance"), (2, "valid", None)]
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", IN_FLOAT32)
 @pytest.mark.parametrize(("dims", "padding", "norm"), KINDS)
 def test_float32_logits_are_those_of_the_network(runtime, dims, padding, norm) -> None:
     net = grid(dims, padding, norm)
@@ -126,7 +129,7 @@ def test_the_stitched_image_is_that_of_the_network(
     assert agreed > (0.9999 if precision == "fp32" else 0.97)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", IN_FLOAT32)
 def test_logits_are_the_callers_own(runtime) -> None:
     net = grid(2, "same")
     fast = load(net, "sha", CPU, "fp32", runtime)

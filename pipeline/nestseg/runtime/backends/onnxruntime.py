@@ -55,8 +55,8 @@ def build(task: Task, artefact: bytes = b"") -> Built:
 
 
 def _provider(device: torch.device) -> Any:
-    name = _PROVIDERS[device.type]
-    return name if device.index is None else (name, {"device_id": device.index})
+    name, index = _PROVIDERS[device.type], getattr(device, "index", None)
+    return name if index is None else (name, {"device_id": index})
 
 
 def _exported(task: Task) -> bytes:
@@ -65,9 +65,7 @@ def _exported(task: Task) -> bytes:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's own use of what torch deprecates
         example = torch.zeros(task.shape)
-        program = torch.onnx.export(heads, (example,), dynamo=True, verbose=False)
-    if program is None:
-        raise UnavailableError("torch exported nothing")
+        program: Any = torch.onnx.export(heads, (example,), dynamo=True, verbose=False)
     content: bytes = program.model_proto.SerializeToString()
     return content
 

@@ -100,12 +100,16 @@ def _runner(compiled: Any) -> Run:
     return run
 
 
-def _library() -> Any:
-    """The library, which then tells nobody on the internet that it is used.
+def silence() -> None:
+    """Let the library tell nobody on the internet that it is used.
 
     Its converter reports to a statistics service unless the module that does so is absent.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+
+def _library() -> Any:
+    silence()
     import openvino  # noqa: PLC0415
 
     return openvino
