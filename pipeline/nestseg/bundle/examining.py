@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +117,8 @@ def _examined(
 ) -> Examined:
     invert = inversion(bundle)
     assert invert is not None  # noqa: S101  check() saw to it
+    if options.gentle and options.precision != "int8":  # another graph would take more memory
+        options = replace(options, runtime="torch")
     network = bundle.answering(options)
     inferer = bundle._inferer
     data = bundle._preprocessing({"image": volume})

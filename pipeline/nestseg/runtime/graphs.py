@@ -18,6 +18,9 @@ from nestseg.runtime.contract import Heads, Run, Task, one_line
 WORTH: Final = 3
 """Tiles of a shape before graphs are compiled to be measured: an image of one tile waits less."""
 
+MOST: Final = 4
+"""Graphs that are held at a time: each has its own weights."""
+
 _MEMORY = ("DefaultCPUAllocator", "can't allocate memory", "bad_alloc", "out of memory")
 _log = logging.getLogger("nestseg.runtime")
 
@@ -76,9 +79,11 @@ class Graphs:
 
     def _find(self, task: Task) -> tuple[Way, Run, int] | None:
         """A graph for a task, and for how many tiles at once; ``None`` if there is no way left."""
-        for (every, shape), (way, run) in self._of_shape.items():
+        for place, (way, run) in self._of_shape.items():
+            every, shape = place
             fits = every == task.every_head and shape[1:] == task.shape[1:]
             if fits and shape[0] >= task.shape[0]:
+                self._keep(place, way, run)
                 return way, run, shape[0]
         while self._ways or self._reserve:
             if not self._ways:
@@ -103,8 +108,15 @@ class Graphs:
             self._give_up(other, error)
         if way is None or graph is None:
             return None
-        self._of_shape[place] = (way, graph.run)
+        self._keep(place, way, graph.run)
         return way, graph.run
+
+    def _keep(self, place: tuple[bool, tuple[int, ...]], way: Way, run: Run) -> None:
+        """Remember a graph as the last that was used, and forget those of long ago."""
+        self._of_shape.pop(place, None)
+        self._of_shape[place] = (way, run)
+        if len(self._of_shape) > MOST:
+            del self._of_shape[next(iter(self._of_shape))]
 
     def _built(self, way: Way, task: Task, *, keep: bool) -> tuple[Way, Run] | None:
         run = self._of_any_shape.get((task.every_head, way))
@@ -118,7 +130,7 @@ class Graphs:
         if not backend(way.runtime).FIXED_SHAPE:
             self._of_any_shape[task.every_head, way] = run
         if keep:
-            self._of_shape[task.every_head, task.shape] = (way, run)
+            self._keep((task.every_head, task.shape), way, run)
         return way, run
 
     def _give_up(self, way: Way, error: Exception) -> None:

@@ -127,6 +127,16 @@ def test_a_failure_while_measuring_leaves_torch(two_ways) -> None:
     assert two_ways["built"] == 1
 
 
+def test_few_graphs_are_held_and_those_in_use_stay(two_ways) -> None:
+    fast = load(small(), "sha", CPU, "fp32", "openvino")
+    sizes = [8, 10, 12, 14, 16]
+    for size in sizes:
+        fast(tile(size=size))
+        fast(tile(size=8))
+    assert two_ways["built"] == len(sizes)
+    assert {shape[-1] for _, shape in fast.graphs._of_shape} == {8, 12, 14, 16}
+
+
 def test_memory_that_runs_out_is_no_fault_of_the_library(two_ways) -> None:
     fast = load(small(), "sha", CPU, "fp32", "openvino")
     run(fast)

@@ -13,9 +13,9 @@ import torch
 from nestseg.bundle import loaded, locate, maps
 from nestseg.bundle.options import SegmentOptions
 from nestseg.inferers import Answers
+from nestseg.pruning.validation import read_image
 from nestseg.runtime import machine
 from nestseg_prep.cohort import cases
-from nestseg_prep.transforms import LoadVolumed
 
 DICE = 0.995
 """Least Dice of a label against that of float32."""
@@ -40,8 +40,7 @@ def dice(mask: np.ndarray, other: np.ndarray, value: int) -> float:
 
 
 def prepared(bundle: loaded.LoadedBundle, path: str) -> Any:
-    read = LoadVolumed("image")({"image": path})
-    return bundle._preprocessing(read)["image"]
+    return bundle._preprocessing({"image": read_image(path)})["image"]
 
 
 @pytest.fixture(scope="module", params=["hippocampus_unetpp", "nuclei_unetpp"])
