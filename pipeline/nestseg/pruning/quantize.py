@@ -161,5 +161,5 @@ class _Seen:
         self.tiles: list[npt.NDArray[np.float32]] = []
 
     def __call__(self, x: Tensor) -> Tensor:
-        self.tiles += [np.array(tile[None], dtype=np.float32) for tile in x]
+        self.tiles += [tile[None].cpu().numpy().astype(np.float32) for tile in x]
         return torch.zeros((len(x), 1, *self.geometry.output_size(x.shape[2:])))

@@ -84,7 +84,8 @@ class Graphs:
             fits = every == task.every_head and shape[1:] == task.shape[1:]
             if fits and shape[0] >= task.shape[0]:
                 self._keep(place, way, run)
-                return way, run, shape[0]
+                fixed = backend(way.runtime).FIXED_SHAPE
+                return way, run, shape[0] if fixed else task.shape[0]
         while self._ways or self._reserve:
             if not self._ways:
                 self._ways, self._reserve = self._reserve, []

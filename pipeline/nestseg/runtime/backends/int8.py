@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +47,13 @@ def calibrate(network: nn.Module, tiles: Sequence[npt.NDArray[np.float32]], fold
     heads = Heads(inner, every=hasattr(inner, "forward_heads"))
     library.set_log_level(logging.ERROR)
     try:
-        model = library.quantize(
-            openvino.converted(heads, tiles[0].shape),
-            library.Dataset(list(tiles)),
-            subset_size=len(tiles),
-            preset=library.QuantizationPreset.MIXED,  # leaky ReLUs are not symmetric
-        )
+        with redirect_stdout(StringIO()):  # bars of its own
+            model = library.quantize(
+                openvino.converted(heads, tiles[0].shape),
+                library.Dataset(list(tiles)),
+                subset_size=len(tiles),
+                preset=library.QuantizationPreset.MIXED,  # leaky ReLUs are not symmetric
+            )
         openvino._library().save_model(model, folder / "model.xml", compress_to_fp16=False)
     except Exception as error:  # whatever the libraries raise for a network
         raise InputError(f"cannot be calibrated ({type(error).__name__})") from error
