@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+
+# Tests leave what was measured and compiled on this machine alone, and begin with nothing.
+_CACHE = TemporaryDirectory()
+os.environ["NESTSEG_CACHE"] = _CACHE.name
 
 # Tests leave the user's own key alone, and give the same names everywhere.
 os.environ["NESTSEG_KEY"] = "the key of the tests"

@@ -134,6 +134,20 @@ def test_an_unknown_bundle_is_one_line_that_names_the_known(study: Path, tmp_pat
     assert_one_line(done, "liver", BUNDLE)
 
 
+def test_an_unknown_precision_names_the_known(study: Path, tmp_path: Path) -> None:
+    words = ("segment", study, "-b", BUNDLE, "-o", tmp_path / "out", "--precision", "fp64")
+    done = nestseg(*words)
+    assert done.returncode == 2
+    assert "bf16" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_library_that_is_not_there_is_one_line(mr_series: Path, tmp_path: Path) -> None:
+    words = ("segment", mr_series, "-b", BUNDLE, "-o", tmp_path / "out", "--workers", 0)
+    done = nestseg(*words, "--device", "cpu", "--runtime", "tensorrt")
+    assert_one_line(done, "tensorrt computes on cuda, not on cpu")
+
+
 def test_corrupt_weights_are_one_line(tmp_path: Path, mr_series: Path) -> None:
     bundle = tmp_path / BUNDLE
     shutil.copytree(locate.find(BUNDLE), bundle)

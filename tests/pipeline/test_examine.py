@@ -295,6 +295,8 @@ def test_options_travel_to_workers_without_torch() -> None:
         "level": 2,
         "save_probabilities": False,
         "save_uncertainty": False,
+        "precision": "fp32",
+        "runtime": "auto",
     }
     code = (
         "import sys, nestseg.bundle.options, nestseg.bundle.passes; "

@@ -119,6 +119,9 @@ def test_the_record_says_what_was_run_and_what_came_of_it(mr_series: Path, tmp_p
     (case,) = record["cases"]
     assert case["state"] == "done"
     assert set(case["volumes_ml"]) == {"anterior hippocampus", "posterior hippocampus"}
+    assert case["computed_by"] in ("torch fp32", "openvino fp32")
+    assert case["notes"] == []
+    assert (record["options"]["precision"], record["options"]["runtime"]) == ("fp32", "auto")
     assert (tmp_path / "out" / case["preview"]).read_bytes().startswith(b"\x89PNG")
     assert record["other_files"] == {"not-an-image-file": 1}
     assert len(record["bundle"]["weights_sha256"]) == 64

@@ -107,6 +107,7 @@ def _facts(result: Segmentation, bundle: LoadedBundle) -> Facts:
         uncertainty=result.uncertainty,
         flags=flags(result.mask, bundle.labels, bundle.expected),
         notes=result.notes,
+        computed_by=result.computed_by,
     )
 
 

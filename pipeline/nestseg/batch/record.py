@@ -79,6 +79,7 @@ def _case(row: CaseRow) -> dict[str, Any]:
         "uncertainty": row.facts.uncertainty,
         "flags": [asdict(flag) for flag in row.facts.flags],
         "notes": row.facts.notes,
+        "computed_by": row.facts.computed_by,
         "seconds": round(sum(row.facts.seconds.values()), 3),
         "peak_memory_mb": row.facts.peak_memory_mb,
         "in_last_run": row.seen,

@@ -66,6 +66,7 @@ class Facts:
         seconds: wall time of each stage: ``"read"``, ``"infer"``, ``"write"``.
         peak_memory_mb: of the worker's process.
         notes: what was done differently than asked, in sentences (a smaller tile, say).
+        computed_by: library and numbers that the network was computed with.
     """
 
     volumes_ml: dict[str, float] = field(default_factory=dict)
@@ -74,3 +75,4 @@ class Facts:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
     notes: tuple[str, ...] = ()
+    computed_by: str = ""

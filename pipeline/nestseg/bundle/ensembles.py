@@ -61,6 +61,7 @@ def combined(found: Sequence[Examined], volume: Volume, options: SegmentOptions)
         uncertainty_score(labels, disagreement),
         lying(disagreement) if options.save_uncertainty else None,
         tuple(dict.fromkeys(note for one in found for note in one.notes)),
+        ", ".join(dict.fromkeys(one.computed_by for one in found)),
         tuple(partial(probability, value) for value in classes),
     )
 

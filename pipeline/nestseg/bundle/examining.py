@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from nestseg.bundle.options import SegmentOptions
 from nestseg.bundle.passes import check_mirrored, check_same_labels, mirrored_axes
 from nestseg.inferers import Answers, OverlapTileInferer
 from nestseg.outputs.segmentation import Segmentation, uncertainty_score
+from nestseg.runtime.fast import graphs_of
 from nestseg_prep.errors import InputError
 from nestseg_prep.regrid import Regrid
 from nestseg_prep.volume import Volume
@@ -36,12 +37,14 @@ class Examined:
         back: takes one of them to the voxels of the image.
         grid: the same as a map between grids, where it can be one.
         notes: what was done differently than asked.
+        computed_by: by which library, in which numbers.
     """
 
     maps: maps.Maps
     back: Callable[[Array], Array]
     grid: Regrid | None
     notes: tuple[str, ...]
+    computed_by: str
 
 
 def check(bundle: LoadedBundle, options: SegmentOptions) -> None:
@@ -62,9 +65,13 @@ def check(bundle: LoadedBundle, options: SegmentOptions) -> None:
             options.tta != "none" and "mirror",
             options.ensemble and "be part of an ensemble",
             options.save_probabilities and "tell probabilities",
+            options.precision != "fp32" and f"compute in {options.precision}",
+            options.runtime != "auto" and f"be computed by {options.runtime}",
         )
         wanted = [want for want in wants if want]
-        if wanted and _inversion(one) is None:
+        if inversion(one) is not None:
+            one.answering(options)
+        elif wanted:
             raise InputError(
                 f"{one.name}: cannot {wanted[0]}: its configs do more than OverlapTileInferer, "
                 "argmax and Invertd; run it without"
@@ -77,7 +84,7 @@ def examine(bundle: LoadedBundle, volume: Volume, options: SegmentOptions) -> Se
     if bundle.members:
         found = [_examined(one, volume, options, keep=True) for one in (bundle, *bundle.members)]
         return ensembles.combined(found, volume, options)
-    if _inversion(bundle) is None:
+    if inversion(bundle) is None:
         return Segmentation(_on(volume, _as_configured(bundle, volume, options)))
     found_here = _examined(bundle, volume, options, keep=options.save_probabilities)
     return _single(found_here, volume, options)
@@ -100,6 +107,7 @@ def _single(found: Examined, volume: Volume, options: SegmentOptions) -> Segment
         score,
         uncertainty_map,
         found.notes,
+        found.computed_by,
         tuple(partial(probability, values) for values in (() if kept is None else kept)),
     )
 
@@ -107,9 +115,11 @@ def _single(found: Examined, volume: Volume, options: SegmentOptions) -> Segment
 def _examined(
     bundle: LoadedBundle, volume: Volume, options: SegmentOptions, *, keep: bool
 ) -> Examined:
-    invert = _inversion(bundle)
+    invert = inversion(bundle)
     assert invert is not None  # noqa: S101  check() saw to it
-    network: Any = bundle.network_at(options.level)
+    if options.gentle and options.precision != "int8":  # another graph would take more memory
+        options = replace(options, runtime="torch")
+    network = bundle.answering(options)
     inferer = bundle._inferer
     data = bundle._preprocessing({"image": volume})
     image = data["image"]
@@ -128,11 +138,13 @@ def _examined(
         inferer,
         keep_probabilities=keep,
     )
+    graphs = graphs_of(network)
+    notes += graphs.notes
     grid = way_back.regrid(image, volume)
     if grid is not None:
-        return Examined(found, grid.nearest, grid, notes)
+        return Examined(found, grid.nearest, grid, notes, graphs.way)
     back = partial(way_back.inverted, data=data, invert=invert, volume=volume)
-    return Examined(found, back, None, notes)
+    return Examined(found, back, None, notes, graphs.way)
 
 
 def _as_configured(bundle: LoadedBundle, volume: Volume, options: SegmentOptions) -> Array:
@@ -146,7 +158,7 @@ def _as_configured(bundle: LoadedBundle, volume: Volume, options: SegmentOptions
     return way_back.on_source_grid(bundle._postprocessing(data)["pred"], volume, kind)
 
 
-def _inversion(bundle: LoadedBundle) -> Invertd | None:
+def inversion(bundle: LoadedBundle) -> Invertd | None:
     """The way back of a bundle that stitches, takes the argmax and goes back, and no more."""
     first, *rest = bundle._postprocessing.transforms
     if not isinstance(bundle._inferer, OverlapTileInferer) or not _is_argmax(first):

@@ -19,6 +19,7 @@ from nestseg.bundle.selection import read_selection
 from nestseg.networks.levels import at_level, levels
 from nestseg.outputs.plausibility import Expected, expectations
 from nestseg.outputs.segmentation import Segmentation
+from nestseg.runtime import calibrated, fast
 from nestseg_prep.errors import InputError
 from nestseg_prep.selection import Selection
 from nestseg_prep.transforms.resample import spare_memory
@@ -41,6 +42,7 @@ class LoadedBundle:
         mirrored: axes of the network's input that training mirrored.
         device: where it computes.
         members: the further bundles of an ensemble.
+        int8: folder of the calibrated model of these weights, if there is one.
     """
 
     name: str
@@ -57,12 +59,19 @@ class LoadedBundle:
     expected: dict[int, Expected] = field(default_factory=dict)
     mirrored: tuple[int, ...] = ()
     members: tuple[LoadedBundle, ...] = ()
+    int8: Path | None = None
     _parts: dict[int, torch.nn.Module] = field(default_factory=dict)
+    _fast: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
         """How many numbers the network learned."""
         return sum(weight.numel() for weight in self._network.parameters())
+
+    @property
+    def takes_options(self) -> bool:
+        """Whether it stitches, takes the argmax and goes back, and no more, as options ask for."""
+        return examining.inversion(self) is not None
 
     def segment(self, volume: Volume) -> Volume:
         """Label every voxel of an image: the mask of :meth:`examine`."""
@@ -99,6 +108,21 @@ class LoadedBundle:
             self._parts[level] = at_level(self._network, level)
         return self._parts[level]
 
+    def answering(self, options: SegmentOptions) -> Any:
+        """What answers for the network as fast as this machine can; made once for each choice.
+
+        Raises:
+            InputError: there is no such level, or what was asked for by name is not there.
+        """
+        network = self.network_at(options.level)
+        chosen = (network, options.precision, options.runtime)
+        if chosen not in self._fast:
+            int8 = self.int8 if options.level is None else None
+            self._fast[chosen] = fast.load(
+                network, self.weights_sha256, self.device, *chosen[1:], int8
+            )
+        return self._fast[chosen]
+
 
 def load(bundle: Path, options: SegmentOptions | None = None) -> LoadedBundle:
     """Build everything that the bundle's inference config describes. This runs the bundle's code.
@@ -125,13 +149,14 @@ def _load(bundle: Path) -> LoadedBundle:
     weights = bundle / "models" / "model.pt"
     read_weights(parts["network"], weights, bundle.name)
     spare_memory(parts["preprocessing"])
+    weights_sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
     geometry = getattr(parts["network"], "geometry", None)
     steps = [t for t in parts["postprocessing"].transforms if not isinstance(t, SaveImaged)]
     outputs = config.metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
     return LoadedBundle(
         name=bundle.name,
         version=str(config.metadata["version"]),
-        weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        weights_sha256=weights_sha256,
         labels={int(value): label for value, label in outputs.items() if int(value)},
         segment_codes=dict(config.metadata.get("segment_codes", {})),
         selection=read_selection(bundle),
@@ -142,6 +167,7 @@ def _load(bundle: Path) -> LoadedBundle:
         _postprocessing=Compose(steps),
         expected=expectations(config.metadata),
         mirrored=trained_axes(bundle, len(getattr(geometry, "axes", (0, 1, 2)))),
+        int8=calibrated.folder(bundle, weights_sha256),
     )
 
 

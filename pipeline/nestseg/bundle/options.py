@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from nestseg.runtime.choices import Precision, Runtime
 from nestseg_prep.errors import InputError
 
 Tta = Literal["none", "mirror"]
@@ -24,6 +25,9 @@ class SegmentOptions:
         ensemble: folders of further bundles; the result is the mean of all their probabilities.
         save_probabilities: whether probabilities are kept.
         save_uncertainty: whether the disagreement of each voxel is kept.
+        precision: numbers that the network computes in, see ``nestseg.runtime``. Masks of bfloat16
+            and int8 differ in a few voxels from those of float32.
+        runtime: library that computes it; ``"auto"`` measures those that are installed.
         gentle: tiles of half the size, one at a time: for another attempt with less memory. The
             mask may change with it.
     """
@@ -33,6 +37,8 @@ class SegmentOptions:
     ensemble: tuple[Path, ...] = ()
     save_probabilities: bool = False
     save_uncertainty: bool = False
+    precision: Precision = "fp32"
+    runtime: Runtime = "auto"
     gentle: bool = False
 
     def settings(self) -> dict[str, Any]:

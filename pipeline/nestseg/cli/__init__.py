@@ -17,6 +17,7 @@ from nestseg.batch.engines import Engine
 from nestseg.bundle.options import Tta
 from nestseg.cli import bundle as bundle_commands
 from nestseg.outputs.dicom.encoding import Encoding
+from nestseg.runtime.choices import Precision, Runtime
 from nestseg_prep.dicom.rules import Rules
 
 app = typer.Typer(
@@ -206,6 +207,13 @@ def segment(  # noqa: PLR0913  one for each option
     save_uncertainty: Annotated[
         bool, typer.Option("--save-uncertainty", help="Also write where heads disagree.")
     ] = False,
+    precision: Annotated[
+        Precision,
+        typer.Option(help="Numbers to compute in; bf16 and int8 are faster and change few voxels."),
+    ] = "fp32",
+    runtime: Annotated[
+        Runtime, typer.Option(help="Library that computes; auto measures those that are there.")
+    ] = "auto",
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, or cuda:0,2 for one worker on each of these.")
     ] = None,
@@ -240,7 +248,11 @@ def segment(  # noqa: PLR0913  one for each option
 
     options = amounts.options(tta, level, ensemble)
     options = replace(
-        options, save_probabilities=save_probabilities, save_uncertainty=save_uncertainty
+        options,
+        save_probabilities=save_probabilities,
+        save_uncertainty=save_uncertainty,
+        precision=precision,
+        runtime=runtime,
     )
     manner = Manner(
         workers,

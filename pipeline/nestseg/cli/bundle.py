@@ -71,6 +71,27 @@ def export(
     typer.echo(write(locate.find(bundle), out))
 
 
+@app.command()
+def quantize(
+    bundle: Annotated[str, typer.Argument(help="Name, or bundle folder; it must be writable.")],
+    data: Annotated[Path, typer.Option("--data", help="Data set; its validation cases are used.")],
+) -> None:
+    """Calibrate a bundle for --precision int8; exit code 1 if its masks would be worse."""
+    from nestseg.cli import bundles, tables
+
+    folder = bundles.find(bundle)
+    with tables.stderr.status("Calibrating …"):
+        from nestseg.pruning import quantize as making
+
+        record = making.quantize(folder, data)
+    compared = f"mean Dice {record.dice_int8:.4f} in int8, {record.dice_fp32:.4f} in float32"
+    counted = f"{record.cases} validation cases, {record.failed} failed"
+    if not record.kept:
+        typer.echo(f"{folder.name}: not kept: {compared} ({counted})", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{folder.name}: {compared} ({counted}); run it with --precision int8")
+
+
 def _check(name: str, trust: bool, strict: bool, schema: Path | None) -> bool:
     """Check one bundle and print what was found; whether it passed."""
     from nestseg.bundle import archive, locate

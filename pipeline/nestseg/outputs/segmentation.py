@@ -30,12 +30,15 @@ class Segmentation:
         uncertainty_map: disagreement of each voxel on the grid of ``mask``, uint16 times ``STEP``;
             ``None`` if it was not asked for, or nothing could disagree.
         notes: what was done differently than asked, in sentences.
+        computed_by: library and numbers, as ``"openvino bf16"``; ``""`` for torch as the bundle's
+            own inferer runs it.
     """
 
     mask: Volume
     uncertainty: float | None = None
     uncertainty_map: Volume | None = None
     notes: tuple[str, ...] = ()
+    computed_by: str = ""
     _probability: tuple[Callable[[], Volume], ...] = ()
 
     def probabilities(self) -> Iterator[tuple[int, Volume]]:

@@ -1,0 +1,67 @@
+"""Trained weights on real images: the masks of every way, against those of plain float32."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nestseg.bundle import loaded, locate, maps
+from nestseg.bundle.options import SegmentOptions
+from nestseg.inferers import Answers
+from nestseg.pruning.validation import read_image
+from nestseg.runtime import machine
+from nestseg_prep.cohort import cases
+
+DICE = 0.995
+"""Least Dice of a label against that of float32."""
+
+openvino = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None, reason="openvino is not installed"
+)
+bf16 = pytest.mark.skipif(
+    not machine.has_bf16(torch.device("cpu")), reason="this CPU has no units for bfloat16"
+)
+WAYS = [
+    ("fp32", "torch"),
+    pytest.param("fp32", "openvino", marks=openvino),
+    pytest.param("bf16", "torch", marks=bf16),
+    pytest.param("bf16", "openvino", marks=[bf16, openvino]),
+]
+
+
+def dice(mask: np.ndarray, other: np.ndarray, value: int) -> float:
+    a, b = mask == value, other == value
+    return 2 * float((a & b).sum()) / max(int(a.sum() + b.sum()), 1)
+
+
+def prepared(bundle: loaded.LoadedBundle, path: str) -> Any:
+    return bundle._preprocessing({"image": read_image(path)})["image"]
+
+
+@pytest.fixture(scope="module", params=["hippocampus_unetpp", "nuclei_unetpp"])
+def trained(request, shared_data: Path) -> tuple[loaded.LoadedBundle, Any, maps.Maps]:
+    """A bundle, a validation image as its network sees it, and what plain float32 makes of it."""
+    bundle = loaded.load(locate.find(request.param))
+    place = {"hippocampus_unetpp": "volumes/hippocampus_msd04", "nuclei_unetpp": "nuclei_dsb2018"}
+    image = prepared(bundle, cases(shared_data / place[request.param], "val")[0]["image"])
+    plain = Answers(bundle.network_at(None))
+    return bundle, image, maps.compute(image, plain, bundle._inferer, keep_probabilities=False)
+
+
+@pytest.mark.parametrize(("precision", "runtime"), WAYS)
+def test_masks_agree_with_plain_float32(trained, precision, runtime) -> None:
+    bundle, image, expected = trained
+    fast = bundle.answering(SegmentOptions(precision=precision, runtime=runtime))
+    found = maps.compute(image, Answers(fast), bundle._inferer, keep_probabilities=False)
+    assert fast.graphs.way == f"{runtime} {precision}"
+    for value in bundle.labels:
+        assert (expected.labels == value).sum() > 100
+        assert dice(found.labels, expected.labels, value) >= (1 if precision == "fp32" else DICE)
+    if expected.disagreement is not None:
+        difference = found.disagreement.astype(int) - expected.disagreement
+        assert np.abs(difference).mean() < 65535 * (1e-5 if precision == "fp32" else 5e-3)
