@@ -1,0 +1,50 @@
+"""Forward passes and stitching of one volume, every way in its turn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers import environment, inputs, measure, rows
+from benchmarks.peers.bundles import write
+from benchmarks.peers.sizes import Size
+from benchmarks.peers.ways import Way
+
+MAIN = "forward_s"
+
+
+def run(folder: Path, size: Size, ways: tuple[Way, ...]) -> list[dict[str, Any]]:
+    """One row for each way.
+
+    Args:
+        folder: with the inputs of :mod:`benchmarks.peers.inputs`; takes what is made on the way.
+        size: of the comparison.
+        ways: to run.
+    """
+    masks = folder / "forward"
+    masks.mkdir(exist_ok=True)
+    found = rows.interleaved(ways, size.rounds, lambda way: _run(folder, masks, size, way))
+    rows.agree(found, lambda row: rows.array(masks / f"{row['slug']}.npy"), _truth(folder))
+    return found
+
+
+def _run(folder: Path, masks: Path, size: Size, way: Way) -> measure.Run:
+    out = masks / f"{way.slug}.npy"
+    patch = ["--patch", json.dumps(size.patch), "--overlap", str(way.overlap)]
+    if way.program == "nnunet":
+        python = environment.make()
+        image = folder / "image.npy"
+        return measure.python("nnunet", "forward", image, out, *patch, interpreter=python)
+    if way.program == "monai":
+        return measure.python("forward", "monai", folder / "image.npy", out, *patch)
+    bundle = write(folder / f"bundle_{way.overlap}", size.patch, way.overlap)
+    image = folder / "nifti" / f"{inputs.case(0)}{inputs.ENDS['nifti']}"
+    options = ["--bundle", bundle, "--options", json.dumps(dict(way.options))]
+    return measure.python("forward", "nestseg", image, out, *options)
+
+
+def _truth(folder: Path) -> Any:
+    """Of the first case, on the network's grid, if there is one."""
+    path = folder / "truth.npy"
+    return rows.array(path) if path.is_file() else None

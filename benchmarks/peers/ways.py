@@ -1,0 +1,82 @@
+"""The ways that are compared, as data. One that cannot run here is reported with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+STOCK_OVERLAP = 0.5  # MONAI's tutorials', and nnU-Net's step size of 0.5
+OWN_OVERLAP = 0.25  # what our bundles choose
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way from an image to labels.
+
+    Attributes:
+        name: in tables.
+        program: ``"nestseg"``, ``"monai"`` or ``"nnunet"``.
+        overlap: of tiles, as a fraction.
+        options: of ``nestseg segment``, without the dashes, and of its ``SegmentOptions``.
+        required: whether a comparison without it has failed.
+    """
+
+    name: str
+    program: str
+    overlap: float = STOCK_OVERLAP
+    options: Mapping[str, str] = field(default_factory=dict)
+    required: bool = False
+
+    @property
+    def kind(self) -> str:
+        """Whose it is."""
+        return "ours" if self.program == "nestseg" else "peer"
+
+    @property
+    def arguments(self) -> list[str]:
+        """The options on a command line."""
+        return [word for key, value in self.options.items() for word in (f"--{key}", value)]
+
+    @property
+    def slug(self) -> str:
+        """Of files."""
+        kept = "".join(letter if letter.isalnum() else " " for letter in self.name.lower())
+        return "_".join(kept.split())
+
+
+MONAI = Way("MONAI stock fp32", "monai")
+NNUNET = Way("nnU-Net v2 fp32", "nnunet")
+PEERS = (MONAI, NNUNET)
+
+
+def _ours(name: str, **options: str) -> list[Way]:
+    """A way at the peers' overlap, and at our bundles' own."""
+    return [
+        Way(f"nestseg {name}, overlap {overlap}", "nestseg", overlap, options)
+        for overlap in (STOCK_OVERLAP, OWN_OVERLAP)
+    ]
+
+
+OURS = (
+    Way("nestseg as installed, overlap 0.5", "nestseg", STOCK_OVERLAP, required=True),
+    Way("nestseg as installed, overlap 0.25", "nestseg", OWN_OVERLAP, required=True),
+    *_ours("torch fp32", precision="fp32", runtime="torch"),
+    *_ours("torch bf16", precision="bf16", runtime="torch"),
+    *_ours("torch.compile bf16", precision="bf16", runtime="compile"),
+    *_ours("onnxruntime fp32", precision="fp32", runtime="onnxruntime"),
+    *_ours("openvino fp32", precision="fp32", runtime="openvino"),
+    *_ours("openvino bf16", precision="bf16", runtime="openvino"),
+    *_ours("openvino int8", precision="int8", runtime="openvino"),
+)
+EVERY = (*PEERS, *OURS)
+
+
+def chosen(names: str) -> tuple[Way, ...]:
+    """Ways whose names hold one of the given words, separated by commas; all if none is given.
+
+    The peers stay: without them there is nothing to compare with.
+    """
+    words = [word.strip().lower() for word in names.split(",") if word.strip()]
+    if not words:
+        return EVERY
+    return (*PEERS, *(way for way in OURS if any(word in way.name.lower() for word in words)))
