@@ -42,6 +42,14 @@ def read_upright(path: Path) -> tuple[Array, Array]:
     return np.asarray(image.dataobj).astype(np.uint8), np.asarray(image.affine)
 
 
+def grid(path: Path) -> tuple[tuple[int, ...], Array]:
+    """Shape and affine of an image in RAS storage order."""
+    import nibabel as nib
+
+    image: Any = nib.as_closest_canonical(nib.load(path))
+    return image.shape, np.asarray(image.affine)
+
+
 def same_grid(first: Array, second: Array) -> bool:
     """Whether two affines, mm, are the same but for rounding."""
     return bool(np.allclose(first, second, atol=SAME_PLACE_MM))

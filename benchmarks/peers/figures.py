@@ -34,15 +34,19 @@ def ratios(ours: Sequence[Figures], theirs: Sequence[Figures]) -> dict[str, floa
     return medians(rounds)
 
 
-def is_right(dice: float, truth_ours: float, truth_theirs: float) -> bool:
+def is_right(dice: float, truth_ours: float | None, truth_theirs: float | None) -> bool:
     """Whether a mask may stand beside the peer's.
 
     Args:
         dice: between ours and the peer's fp32 mask.
-        truth_ours: Dice between ours and the truth.
-        truth_theirs: between theirs and the truth.
+        truth_ours: Dice between ours and the truth; ``None`` where nobody knows it.
+        truth_theirs: between theirs and the truth; likewise.
     """
-    return dice >= AGREEMENT or truth_ours >= truth_theirs - TRUTH_LOSS
+    if dice >= AGREEMENT:
+        return True
+    if truth_ours is None or truth_theirs is None:
+        return False
+    return truth_ours >= truth_theirs - TRUTH_LOSS
 
 
 def compared(row: Mapping[str, Any], peer: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,9 +62,10 @@ def wrong(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for row in rows:
         for peer, found in row.get("agreement", {}).items():
             if not found["right"]:
+                truth = [found["truth"], found["truth_peer"]]
+                known = " against ".join("unknown" if t is None else f"{t:.4f}" for t in truth)
                 sentences.append(
-                    f"{row['name']}: Dice {found['dice']:.4f} with {peer}; with the truth "
-                    f"{found['truth']:.4f} against {found['truth_peer']:.4f}"
+                    f"{row['name']}: Dice {found['dice']:.4f} with {peer}; with the truth {known}"
                 )
     return sentences
 

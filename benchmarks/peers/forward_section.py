@@ -11,8 +11,6 @@ from benchmarks.peers.bundles import write
 from benchmarks.peers.sizes import Size
 from benchmarks.peers.ways import Way
 
-MAIN = "forward_s"
-
 
 def run(folder: Path, size: Size, ways: tuple[Way, ...]) -> list[dict[str, Any]]:
     """One row for each way.
@@ -25,7 +23,12 @@ def run(folder: Path, size: Size, ways: tuple[Way, ...]) -> list[dict[str, Any]]
     masks = folder / "forward"
     masks.mkdir(exist_ok=True)
     found = rows.interleaved(ways, size.rounds, lambda way: _run(folder, masks, size, way))
-    rows.agree(found, lambda row: rows.array(masks / f"{row['slug']}.npy"), _truth(folder))
+    truth = folder / "truth.npy"
+    rows.agree(
+        found,
+        lambda row, _: rows.array(masks / f"{row['slug']}.npy"),
+        (lambda _: rows.array(truth)) if truth.is_file() else None,
+    )
     return found
 
 
@@ -42,9 +45,3 @@ def _run(folder: Path, masks: Path, size: Size, way: Way) -> measure.Run:
     image = folder / "nifti" / f"{inputs.case(0)}{inputs.ENDS['nifti']}"
     options = ["--bundle", bundle, "--options", json.dumps(dict(way.options))]
     return measure.python("forward", "nestseg", image, out, *options)
-
-
-def _truth(folder: Path) -> Any:
-    """Of the first case, on the network's grid, if there is one."""
-    path = folder / "truth.npy"
-    return rows.array(path) if path.is_file() else None

@@ -25,6 +25,7 @@ BODY = (0.44, 0.31)  # semi-axes, as fractions of the plane
 SKIN = 0.93  # of the body's semi-axes: inside is muscle, outside fat
 JITTER = 0.012  # by how much the centres of organs differ between seeds
 
+
 @dataclass(frozen=True, eq=False)
 class Trunk(Phantom):
     """A series with given values.
@@ -103,8 +104,6 @@ def make(
         hu[:, :, k] = np.rint(plane.clip(-1024, 3000))
     name = name or f"trunk {seed}"
     sizes = dict(zip(("columns", "rows", "slices"), shape, strict=True))
-    gaps = dict(
-        zip(("between_columns", "between_rows", "between_slices"), spacing, strict=True)
-    )
+    gaps = dict(zip(("between_columns", "between_rows", "between_slices"), spacing, strict=True))
     series = Trunk(**sizes, **gaps, name=name, study=name, hu=hu)
     return Made(series, Volume(labels[:, ::-1], series.truth.affine))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 # Name, HU, centre and semi-axes as fractions of each axis: columns, rows downwards, slices upwards.
-ORGANS: tuple[
-    tuple[str, int, tuple[float, float, float], tuple[float, float, float]], ...
-] = (
+ORGANS: tuple[tuple[str, int, tuple[float, float, float], tuple[float, float, float]], ...] = (
     ("lung right", -850, (0.30, 0.47, 0.80), (0.11, 0.19, 0.24)),
     ("lung left", -700, (0.70, 0.47, 0.80), (0.11, 0.19, 0.24)),
     ("bowel", -400, (0.50, 0.42, 0.22), (0.15, 0.12, 0.13)),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import starmap
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -19,7 +19,9 @@ NOTHING_STARTED = 2
 
 
 def interleaved(
-    ways: Sequence[Way], rounds: int, run: Callable[[Way], Run], tell: Callable[[str], None] = print
+    ways: Sequence[Way],
+    rounds: int,
+    run: Callable[[Way], Run],
 ) -> list[Row]:
     """Run every way once in each round, A B A B, so that what else the machine does hits all alike.
 
@@ -37,7 +39,7 @@ def interleaved(
                 row["runs"].append(done.figures)
             seconds = done.figures.get("forward_s", done.wall_s)
             said = row["reason"] or f"{seconds:.1f} s, {done.peak_rss / 1e9:.1f} GB"
-            tell(f"round {number + 1} of {rounds}: {way.name}: {said}")
+            print(f"round {number + 1} of {rounds}: {way.name}: {said}", flush=True)
     for row in found:
         row["median"] = figures.medians(row["runs"])
     peers = [row for row in found if row["kind"] == "peer"]
@@ -46,31 +48,51 @@ def interleaved(
     return found
 
 
-def agree(found: Sequence[Row], masks: Callable[[Row], Any], truth: Any) -> None:
-    """Add to each of our rows how far its mask agrees with each peer's, and both with the truth.
+def agree(
+    found: Sequence[Row],
+    mask: Callable[[Row, int], Array],
+    truth: Callable[[int], Array] | None,
+    cases: int = 1,
+) -> None:
+    """Add to each of our rows how far its masks agree with each peer's, and both with the truth.
 
     Args:
         found: of :func:`interleaved`.
-        masks: the label map of a row, or a sequence of them.
-        truth: likewise; ``None`` where nobody knows it.
+        mask: reads what a row made of a case.
+        truth: reads what is true of a case; ``None`` where nobody knows it.
+        cases: how many there are; the means over them count.
     """
     done = [row for row in found if row["runs"]]
-    theirs = {row["name"]: list(_maps(masks(row))) for row in done if row["kind"] == "peer"}
-    true = None if truth is None else list(_maps(truth))
+    ours = [row for row in done if row["kind"] == "ours"]
+    peers = [row for row in done if row["kind"] == "peer"]
+    same: dict[tuple[str, str], list[float]] = defaultdict(list)
+    with_truth: dict[str, list[float]] = defaultdict(list)
+    for number in range(cases):
+        theirs = {row["name"]: mask(row, number) for row in peers}
+        true = None if truth is None else truth(number)
+        for row in done:
+            own = theirs[row["name"]] if row["name"] in theirs else mask(row, number)
+            if true is not None:
+                with_truth[row["name"]].append(mean_dice(own, true))
+            for name, other in theirs.items():
+                same[row["name"], name].append(mean_dice(own, other))
     for row in done:
-        maps = theirs[row["name"]] if row["kind"] == "peer" else list(_maps(masks(row)))
-        row["truth"] = None if true is None else _mean(maps, true)
+        row["truth"] = _mean(with_truth[row["name"]])
         row["agreement"] = {}
-        for name, other in theirs.items() if row["kind"] == "ours" else ():
-            same = _mean(maps, other)
-            one, both = row["truth"], None if true is None else _mean(other, true)
-            right = figures.is_right(same, one or 0.0, 1.0 if both is None else both)
-            row["agreement"][name] = {
-                "dice": same,
-                "truth": one,
-                "truth_peer": both,
+    for row in ours:
+        for peer in peers:
+            dice = mean(same[row["name"], peer["name"]])
+            right = figures.is_right(dice, row["truth"], peer["truth"])
+            row["agreement"][peer["name"]] = {
+                "dice": dice,
+                "truth": row["truth"],
+                "truth_peer": peer["truth"],
                 "right": right,
             }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return mean(values) if values else None
 
 
 def array(path: Path) -> Array:
@@ -99,11 +121,3 @@ def _reason(done: Run) -> str:
     if done.code in (UNAVAILABLE, NOTHING_STARTED):
         return f"not available: {done.error}"
     return f"failed with {done.code}: {done.error}"
-
-
-def _maps(found: Any) -> Iterable[Array]:
-    return found if isinstance(found, list) else [found]
-
-
-def _mean(first: Sequence[Array], second: Sequence[Array]) -> float:
-    return mean(starmap(mean_dice, zip(first, second, strict=True)))
