@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import shutil
 import sys
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import (
+    bundles,
     environment,
     figures,
     forward_section,
@@ -67,6 +69,8 @@ def measured(given: argparse.Namespace, size: Size) -> dict[str, Any]:
     if {"forward", "whole"} & set(wanted):
         environment.make()
     inputs.prepare(given.folder, size, given.image)
+    if given.int8:
+        shutil.copytree(given.int8, given.folder / bundles.INT8, dirs_exist_ok=True)
     found["versions"] = environment.versions()
     for name in wanted:
         found["sections"][name] = _section(name, given.folder, size, chosen)
@@ -109,6 +113,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--sections", default=",".join(SECTIONS), help="separated by commas")
     parser.add_argument("--ways", default="", help="words of the names of our ways to run; all")
     parser.add_argument("--image", type=Path, help="NIfTI of a real CT in the place of phantoms")
+    parser.add_argument("--int8", type=Path, help="folder of a calibrated model of the weights")
     parser.add_argument("--slices", type=int, help="of each phantom")
     parser.add_argument("--series", type=int, help="phantoms in the folder of the whole way")
     parser.add_argument("--rounds", type=int, help="of everything")

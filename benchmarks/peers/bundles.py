@@ -14,26 +14,31 @@ from typing import Any
 
 from benchmarks.peers import network
 from benchmarks.peers.phantom_labels import LABELS
+from benchmarks.peers.ways import Tiling
 
 PATTERN = Path(__file__).parents[2] / "bundles" / "ct_trunk_unetpp" / "configs"
 SMALLEST_MM = 40
+INT8 = "int8"
 
 
-def write(folder: Path, patch: tuple[int, int, int], overlap: float) -> Path:
+def write(home: Path, patch: tuple[int, int, int], tiling: Tiling) -> Path:
     """A bundle with ``inference.json`` for nestseg and ``stock.json`` for MONAI alone.
 
     Args:
-        folder: of the bundle; written anew.
+        home: where it is written anew; what lies in ``int8`` there goes with it, a calibrated model.
         patch: spatial shape of a tile.
-        overlap: of tiles, as a fraction.
+        tiling: how a volume is cut.
     """
+    folder = home / f"bundle {tiling.name}".replace(" ", "_")
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "configs").mkdir(parents=True)
     (folder / "models").mkdir()
     shutil.copyfile(network.WEIGHTS, folder / "models" / "model.pt")
+    if (home / INT8).is_dir():
+        shutil.copytree(home / INT8, folder / "models" / INT8)
     configs = {
-        "inference.json": _ours(patch, overlap),
-        "stock.json": _stock(patch, overlap),
+        "inference.json": _ours(patch, tiling),
+        "stock.json": _stock(patch, tiling.overlap),
         "metadata.json": _metadata(),
     }
     for name, config in configs.items():
@@ -41,13 +46,14 @@ def write(folder: Path, patch: tuple[int, int, int], overlap: float) -> Path:
     return folder
 
 
-def _ours(patch: tuple[int, int, int], overlap: float) -> dict[str, Any]:
+def _ours(patch: tuple[int, int, int], tiling: Tiling) -> dict[str, Any]:
     config: dict[str, Any] = json.loads((PATTERN / "inference.json").read_text())
     config["load"][2]["pixdim"] = [network.SPACING_MM] * 3
     config["intensity"] = [_intensity()]
     config["out_channels"] = network.CLASSES
     config["network_def"] = {"_target_": "nestseg.networks.GridUNet", **network.ARGUMENTS}
-    config["roi_size"], config["overlap"] = list(patch), overlap
+    config["roi_size"], config["overlap"] = list(patch), tiling.overlap
+    config["inferer"] |= tiling.more
     config["selection"]["extent_mm"][0] = SMALLEST_MM
     return config
 

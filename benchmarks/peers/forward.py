@@ -82,20 +82,11 @@ def monai(image: Path, patch: tuple[int, ...], overlap: float) -> tuple[Any, Fig
     tensor = torch.from_numpy(np.load(image))[None, None]
     infer = SlidingWindowInferer(patch, sw_batch_size=1, overlap=overlap, mode="gaussian")
     with torch.inference_mode():
-        said = {"tile_s": one_tile(net, tensor, patch)}
+        said = {"tile_s": network.one_tile(net, tensor, patch)}
         start = time.perf_counter()
         labels = infer(tensor, net)[0].argmax(dim=0)
         said["forward_s"] = time.perf_counter() - start
     return labels.numpy().astype(np.uint8), said
-
-
-def one_tile(net: Any, image: Any, patch: tuple[int, ...]) -> float:
-    """Seconds for one tile, after one to warm up."""
-    tile = image[(..., *(slice(0, n) for n in patch))]
-    net(tile)
-    start = time.perf_counter()
-    net(tile)
-    return time.perf_counter() - start
 
 
 def main() -> None:

@@ -34,14 +34,14 @@ def run(folder: Path, size: Size, ways: tuple[Way, ...]) -> list[dict[str, Any]]
 
 def _run(folder: Path, masks: Path, size: Size, way: Way) -> measure.Run:
     out = masks / f"{way.slug}.npy"
-    patch = ["--patch", json.dumps(size.patch), "--overlap", str(way.overlap)]
+    patch = ["--patch", json.dumps(size.patch), "--overlap", str(way.tiling.overlap)]
     if way.program == "nnunet":
         python = environment.make()
         image = folder / "image.npy"
         return measure.python("nnunet", "forward", image, out, *patch, interpreter=python)
     if way.program == "monai":
         return measure.python("forward", "monai", folder / "image.npy", out, *patch)
-    bundle = write(folder / f"bundle_{way.overlap}", size.patch, way.overlap)
+    bundle = write(folder, size.patch, way.tiling)
     image = folder / "nifti" / f"{inputs.case(0)}{inputs.ENDS['nifti']}"
     options = ["--bundle", bundle, "--options", json.dumps(dict(way.options))]
     return measure.python("forward", "nestseg", image, out, *options)

@@ -85,10 +85,10 @@ def _on_network_grid(folder: Path, image: Path, truth: Path | None) -> None:
     from monai.bundle import ConfigParser
     from monai.transforms import Compose, Orientationd, Spacingd
 
-    from benchmarks.peers import bundles, network
+    from benchmarks.peers import bundles, network, ways
     from nestseg_prep.transforms import LoadVolumed
 
-    config = bundles.write(folder / "bundle", network.PATCH, 0.5) / "configs" / "inference.json"
+    config = bundles.write(folder, network.PATCH, ways.QUARTER) / "configs" / "inference.json"
     parser = ConfigParser()
     parser.read_config(config)
     seen = parser.get_parsed_content("preprocessing")({"image": image})["image"]

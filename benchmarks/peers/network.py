@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +46,12 @@ def build(*, transposed: bool = False) -> Any:
         }
     network.load_state_dict(weights)
     return network
+
+
+def one_tile(net: Any, image: Any, patch: tuple[int, ...]) -> float:
+    """Seconds for one tile, after one to warm up."""
+    tile = image[(..., *(slice(0, n) for n in patch))]
+    net(tile)
+    start = time.perf_counter()
+    net(tile)
+    return time.perf_counter() - start

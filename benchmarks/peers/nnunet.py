@@ -92,12 +92,10 @@ def forward(image: Path, out: Path, patch: list[int], overlap: float) -> dict[st
     import numpy as np
     import torch
 
-    from benchmarks.peers.forward import one_tile
-
     found = predictor(patch, overlap, transposed=False)
     tensor = torch.from_numpy(np.load(image))[None]
     with torch.inference_mode():
-        said = {"tile_s": one_tile(found.network, tensor[None], tuple(patch))}
+        said = {"tile_s": network.one_tile(found.network, tensor[None], tuple(patch))}
         start = time.perf_counter()
         labels = found.predict_sliding_window_return_logits(tensor).argmax(dim=0)
         said["forward_s"] = time.perf_counter() - start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -109,7 +110,7 @@ def _empty(way: Way) -> Row:
         "slug": way.slug,
         "kind": way.kind,
         "program": way.program,
-        "overlap": way.overlap,
+        "tiling": asdict(way.tiling),
         "options": dict(way.options),
         "required": way.required,
         "reason": "",

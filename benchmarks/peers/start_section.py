@@ -11,7 +11,7 @@ from benchmarks.peers import figures, inputs, measure
 from benchmarks.peers.bundles import write
 from benchmarks.peers.rows import Row
 from benchmarks.peers.sizes import Size
-from benchmarks.peers.ways import OWN_OVERLAP
+from benchmarks.peers.ways import QUARTER
 
 LIMITS_S = {"nestseg --help": 0.3, "first tile": 5.0}
 
@@ -23,7 +23,7 @@ def run(folder: Path, size: Size) -> list[Row]:
         folder: with the inputs.
         size: of the comparison.
     """
-    bundle = write(folder / "bundle_start", size.patch, OWN_OVERLAP)
+    bundle = write(folder, size.patch, QUARTER)
     image = folder / "nifti" / f"{inputs.case(0)}{inputs.ENDS['nifti']}"
     measure.python("start_section", bundle, image)  # fills what caches there are
     found: list[Row] = [

@@ -37,9 +37,9 @@ def _run(folder: Path, size: Size, way: Way) -> measure.Run:
     shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(exist_ok=True)
     source = _source(folder)
-    bundle = write(folder / f"bundle_{way.overlap}", size.patch, way.overlap)
+    bundle = write(folder, size.patch, way.tiling)
     if way.program == "nnunet":
-        options = ["--patch", str(list(size.patch)), "--overlap", str(way.overlap)]
+        options = ["--patch", str(list(size.patch)), "--overlap", str(way.tiling.overlap)]
         images, python = folder / "nifti", environment.make()
         return measure.python("nnunet", "folder", images, out, *options, interpreter=python)
     if way.program == "monai":

@@ -32,6 +32,6 @@ def test_processor_time_is_that_of_the_children_too() -> None:
 
 
 def test_a_failed_command_says_why() -> None:
-    code = f"import sys; print('{{}}'); print('no such thing', file=sys.stderr); sys.exit({measure.UNAVAILABLE})"
-    found = measure.run([sys.executable, "-c", code])
+    code = "import sys; print('no such thing', file=sys.stderr); sys.exit(int(sys.argv[1]))"
+    found = measure.run([sys.executable, "-c", code, str(measure.UNAVAILABLE)])
     assert (found.code, found.error) == (measure.UNAVAILABLE, "no such thing")

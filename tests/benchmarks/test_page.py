@@ -108,4 +108,6 @@ def test_pictures_are_drawn(found: dict[str, Any], tmp_path: Path) -> None:
     plots.draw(found, tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["benchmarks_forward.png", "benchmarks_levels.png", "benchmarks_whole.png"]
-    assert all(Image.open(path).width > 400 for path in tmp_path.iterdir())
+    for path in tmp_path.iterdir():
+        with Image.open(path) as picture:
+            assert picture.width > 400
