@@ -25,7 +25,7 @@ def write(home: Path, patch: tuple[int, int, int], tiling: Tiling) -> Path:
     """A bundle with ``inference.json`` for nestseg and ``stock.json`` for MONAI alone.
 
     Args:
-        home: where it is written anew; what lies in ``int8`` there goes with it, a calibrated model.
+        home: where it is written anew; a calibrated model in ``int8`` there is copied into it.
         patch: spatial shape of a tile.
         tiling: how a volume is cut.
     """
