@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import shutil
 import sys
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import (
-    bundles,
+    calibration,
     environment,
     figures,
     forward_section,
@@ -21,6 +20,7 @@ from benchmarks.peers import (
     levels_section,
     measure,
     memory_section,
+    network,
     plots,
     start_section,
     ways,
@@ -66,15 +66,27 @@ def measured(given: argparse.Namespace, size: Size) -> dict[str, Any]:
         "machine": environment.machine(),
         "sections": {},
     }
+    _weights()
+    inputs.prepare(given.folder, size, given.image)
     if {"forward", "whole"} & set(wanted):
         environment.make()
-    inputs.prepare(given.folder, size, given.image)
-    if given.int8:
-        shutil.copytree(given.int8, given.folder / bundles.INT8, dirs_exist_ok=True)
+        if any(way.options.get("precision") == "int8" for way in chosen):
+            found["no_int8"] = calibration.prepare(given.folder, size)
+            print(found["no_int8"] or "int8: calibrated", flush=True)
     found["versions"] = environment.versions()
     for name in wanted:
         found["sections"][name] = _section(name, given.folder, size, chosen)
     return found
+
+
+def _weights() -> None:
+    """The weights of the network, which are learnt if they are not there."""
+    if network.WEIGHTS.is_file():
+        return
+    print("No weights yet: training the network on phantoms (once; minutes)", flush=True)
+    done = measure.python("train")
+    if done.code or not network.WEIGHTS.is_file():
+        raise SystemExit(f"no weights: {done.error}")
 
 
 def _section(name: str, folder: Path, size: Size, chosen: tuple[ways.Way, ...]) -> Any:
@@ -113,7 +125,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--sections", default=",".join(SECTIONS), help="separated by commas")
     parser.add_argument("--ways", default="", help="words of the names of our ways to run; all")
     parser.add_argument("--image", type=Path, help="NIfTI of a real CT in the place of phantoms")
-    parser.add_argument("--int8", type=Path, help="folder of a calibrated model of the weights")
     parser.add_argument("--slices", type=int, help="of each phantom")
     parser.add_argument("--series", type=int, help="phantoms in the folder of the whole way")
     parser.add_argument("--rounds", type=int, help="of everything")

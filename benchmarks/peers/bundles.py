@@ -19,6 +19,17 @@ from benchmarks.peers.ways import Tiling
 PATTERN = Path(__file__).parents[2] / "bundles" / "ct_trunk_unetpp" / "configs"
 SMALLEST_MM = 40
 INT8 = "int8"
+# How the truth is read, for calibration; the network is trained elsewhere.
+_TRUTH = {
+    "validate": {
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "nestseg_prep.transforms.LoadVolumed", "keys": ["image", "label"]}
+            ],
+        }
+    }
+}
 
 
 def write(home: Path, patch: tuple[int, int, int], tiling: Tiling) -> Path:
@@ -39,6 +50,8 @@ def write(home: Path, patch: tuple[int, int, int], tiling: Tiling) -> Path:
     configs = {
         "inference.json": _ours(patch, tiling),
         "stock.json": _stock(patch, tiling.overlap),
+        "train.json": _TRUTH,
+        "evaluate.json": {},
         "metadata.json": _metadata(),
     }
     for name, config in configs.items():

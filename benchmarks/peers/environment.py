@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import sys
 import venv
 from functools import lru_cache
 from importlib import metadata
@@ -88,5 +87,4 @@ def machine() -> dict[str, Any]:
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "load": os.getloadavg()[0],
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-        "executable": Path(sys.executable).name,
     }

@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import IO, Any
 
 import psutil
 
-INTERVAL_S = 0.2
+INTERVAL_S = 0.25
 ROOT = Path(__file__).parents[2]
 UNAVAILABLE = 69
 """Exit code of a child that cannot do what it is asked for here; its last line says why."""
@@ -94,15 +95,23 @@ def paths() -> dict[str, str]:
 
 
 def _watched(process: subprocess.Popen[bytes]) -> tuple[int, resource.struct_rusage, int]:
-    """Wait for the end of a process and look at its tree meanwhile."""
-    peak = 0
-    while True:
-        pid, status, used = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return process.returncode, used, peak
-        peak = max(peak, _resident(process.pid))
-        time.sleep(INTERVAL_S)
+    """Wait for the end of a process, and look at its tree now and then meanwhile."""
+    peak, ended = 0, threading.Event()
+
+    def look() -> None:
+        nonlocal peak
+        while not ended.wait(INTERVAL_S):
+            peak = max(peak, _resident(process.pid))
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        _, status, used = os.wait4(process.pid, 0)
+    finally:
+        ended.set()
+        looking.join()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, used, peak
 
 
 def _resident(pid: int) -> int:
