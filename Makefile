@@ -26,7 +26,7 @@ lint: $(READY)
 	@$(BIN)/lint-imports
 
 bench: $(READY)  ## beside MONAI and nnU-Net, small: minutes on an idle machine
-	@$(BIN)/python -m benchmarks.peers --size short
+	@$(BIN)/python -m benchmarks.peers --size short --ways "as installed,openvino"
 
 bench-full: $(READY)  ## the whole, on an idle machine: hours; writes docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.peers --size full --write-page

@@ -99,7 +99,7 @@ def _section(name: str, folder: Path, size: Size, chosen: tuple[ways.Way, ...]) 
     if name == "forward":
         return forward_section.run(folder, size, chosen)
     if name == "whole":
-        return whole_section.run(folder, size, chosen)
+        return whole_section.run(folder, size, ways.whole(chosen))
     if name == "levels":
         return levels_section.run(folder, size.pictures, size.rounds)
     if name == "start":

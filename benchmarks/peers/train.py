@@ -89,11 +89,13 @@ def main() -> None:
         if step % 20 == 0 or step == given.steps:
             minutes = (time.perf_counter() - start) / 60
             print(f"step {step}: loss {np.mean(seen[-20:]):.3f}, {minutes:.1f} min", flush=True)
-            weights = {
-                key: value.half() if value.is_floating_point() else value
-                for key, value in net.state_dict().items()
-            }
-            torch.save(weights, network.WEIGHTS)
+    weights = {
+        key: value.half() if value.is_floating_point() else value
+        for key, value in net.state_dict().items()
+    }
+    partial = network.WEIGHTS.with_suffix(".partial")
+    torch.save(weights, partial)
+    partial.replace(network.WEIGHTS)
 
 
 if __name__ == "__main__":

@@ -100,3 +100,12 @@ def chosen(names: str) -> tuple[Way, ...]:
     if not words:
         return EVERY
     return (*PEERS, *(way for way in OURS if any(word in way.name.lower() for word in words)))
+
+
+def whole(some: tuple[Way, ...]) -> tuple[Way, ...]:
+    """Those that are run from end to end: not each library that OpenVINO is faster than.
+
+    With ten series of 200 slices each of these would take half an hour, and say no more than their
+    forward passes.
+    """
+    return tuple(way for way in some if way.options.get("runtime", "openvino") == "openvino")
