@@ -8,7 +8,7 @@ LABEL ?= .venv-label
 LABEL_READY = $(LABEL)/.ready
 MONAILABEL = 0.8.5
 
-.PHONY: demo test test-all lint bench torture bundles viewer label test-label lock clean
+.PHONY: demo test test-all lint bench bench-full bench-parts bench-weights torture bundles viewer label test-label lock clean
 
 demo: $(READY)  ## the main job on real input
 	@$(BIN)/python docs/demo
@@ -25,8 +25,17 @@ lint: $(READY)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(READY)
+bench: $(READY)  ## beside MONAI and nnU-Net, small: minutes on an idle machine
+	@$(BIN)/python -m benchmarks.peers --size short --ways "as installed,openvino"
+
+bench-full: $(READY)  ## the whole, on an idle machine: hours; writes docs/benchmarks.md
+	@$(BIN)/python -m benchmarks.peers --size full --write-page
+
+bench-parts: $(READY)  ## single parts against other ways to do the same
 	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+bench-weights: $(READY)  ## learn the network of the comparison again
+	@$(BIN)/python -m benchmarks.peers.train
 
 torture: $(READY)  ## every odd kind of series: right, split, refused; fails if one is wrong
 	@$(BIN)/python -m nestseg_prep.torture

@@ -3,7 +3,8 @@
 The CT is a phantom with a fixed seed, written as NIfTI into a temporary folder and segmented by
 ``ct_trunk_unetpp`` in a child process whose data segment is limited, as a worker's is. Prints a
 Markdown table. ``--features 4,8,16,32`` puts a narrow network without training in the place of the
-bundle's: what it takes to read, resample, stitch and write a volume stays the same.
+bundle's: what it takes to read, resample, stitch and write a volume stays the same. With
+``--classes 100`` that network tells as many classes apart.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def phantom(shape: tuple[int, int, int], spacing: tuple[float, float, float]) ->
     return Volume(array, np.diag([-spacing[0], -spacing[1], spacing[2], 1.0]))
 
 
-def segment(path: Path, features: tuple[int, ...], limit: int) -> None:
+def segment(path: Path, features: tuple[int, ...], limit: int, classes: int) -> None:
     """What a worker does with a case, in this process; prints the peak after each stage."""
     start = time.perf_counter()
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
@@ -83,9 +84,10 @@ def segment(path: Path, features: tuple[int, ...], limit: int) -> None:
     bundle = loaded.load(locate.find(BUNDLE))
     if features:
         torch.manual_seed(SEED)
-        classes = len(bundle.labels) + 1
+        classes = classes or len(bundle.labels) + 1
         network = GridUNet(3, 1, classes, features, "unet++", norm="instance").eval()
-        bundle = replace(bundle, _network=network)
+        labels = {k: bundle.labels.get(k, f"structure {k}") for k in range(1, classes)}
+        bundle = replace(bundle, _network=network, labels=labels)
     tell("load the bundle")
     image = read_nifti(path)
     tell("read the image", shape=image.shape)
@@ -101,14 +103,14 @@ def segment(path: Path, features: tuple[int, ...], limit: int) -> None:
 
 
 def run(
-    shape: tuple[int, int, int], features: tuple[int, ...], limit: int
+    shape: tuple[int, int, int], features: tuple[int, ...], limit: int, classes: int = 0
 ) -> list[dict[str, object]]:
     """Make the phantom and segment it in a child process; what it told of each stage."""
     with tempfile.TemporaryDirectory(prefix="nestseg-bench-") as folder:
         path = Path(folder) / "ct.nii.gz"
         write_nifti(phantom(shape, SPACING), path)
         words = [sys.executable, __file__, "--child", str(path), "--limit", str(limit)]
-        words += ["--features", ",".join(map(str, features))]
+        words += ["--features", ",".join(map(str, features)), "--classes", str(classes)]
         done = subprocess.run(words, check=False, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"after {done.stdout}\n{done.stderr[-2000:]}")
@@ -120,15 +122,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--child", type=Path)
     parser.add_argument("--features", default="")
+    parser.add_argument("--classes", type=int, default=0, help="of the network of --features")
     parser.add_argument("--limit", type=int, default=LIMIT)
     parser.add_argument("--slices", type=int, default=SHAPE[2])
     parser.add_argument("--json", action="store_true", help="what was measured, line by line")
     given = parser.parse_args()
     features = tuple(int(n) for n in given.features.split(",") if n)
     if given.child:
-        segment(given.child, features, given.limit)
+        segment(given.child, features, given.limit, given.classes)
         return
-    stages = run((*SHAPE[:2], given.slices), features, given.limit)
+    stages = run((*SHAPE[:2], given.slices), features, given.limit, given.classes)
     if given.json:
         print("\n".join(map(json.dumps, stages)))
         return
