@@ -27,6 +27,7 @@ SUFFIXES: Final = (".nii", ".nii.gz")
 VOXEL_BYTES_LIMIT: Final = 16 * 2**30
 # Deflate cannot shrink anything by more than about 1030:1.
 _GZIP_RATIO_LIMIT: Final = 1100
+_BROKEN_STREAM: Final = cast("type[Exception]", isal_zlib.error)  # its stubs say: an instance
 _QFORM_SFORM_TOLERANCE: Final = 0.1  # voxels
 _PIXDIM_TOLERANCE: Final = 0.01
 _SHEAR_LIMIT: Final = 1e-3  # a cosine
@@ -86,7 +87,7 @@ def open_image(path: Path) -> Iterator[tuple[BinaryIO, Image]]:
             OSError,
             ValueError,
             OverflowError,
-            isal_zlib.error,
+            _BROKEN_STREAM,
         ) as error:
             msg = f"{path.name}: not a whole NIfTI file ({type(error).__name__}); copy it again"
             raise InputError(msg) from error
