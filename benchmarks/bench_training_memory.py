@@ -33,7 +33,6 @@ STEPS = 3
 def peak_bytes(network: Network, patch: tuple[int, ...], batch: int) -> int:
     """Train in this process and say what it took."""
     dims = len(patch)
-    layout = torch.channels_last_3d if dims == 3 else torch.channels_last
     net = GridUNet(
         dims,
         1,
@@ -44,7 +43,7 @@ def peak_bytes(network: Network, patch: tuple[int, ...], batch: int) -> int:
         norm="instance",
         act="leakyrelu",
         bias=False,
-    ).to(memory_format=layout)  # type: ignore[call-overload]  # torch's stubs lack it
+    )
     dice = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
     loss = DeepSupervisionLoss(dice, weights=[1.0] * len(network.heads))
     optimizer, infer = torch.optim.AdamW(net.parameters()), AutocastInferer()

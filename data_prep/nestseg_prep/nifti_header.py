@@ -6,9 +6,7 @@ nifti1.h of the NIfTI-1.1 data format.
 
 from __future__ import annotations
 
-import gzip
 import math
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from typing import Any, BinaryIO, Final, NoReturn, TypeAlias, cast
 
 import nibabel as nib
 import numpy as np
+from isal import igzip, isal_zlib
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
@@ -28,6 +27,7 @@ SUFFIXES: Final = (".nii", ".nii.gz")
 VOXEL_BYTES_LIMIT: Final = 16 * 2**30
 # Deflate cannot shrink anything by more than about 1030:1.
 _GZIP_RATIO_LIMIT: Final = 1100
+_BROKEN_STREAM: Final = cast("type[Exception]", isal_zlib.error)  # its stubs say: an instance
 _QFORM_SFORM_TOLERANCE: Final = 0.1  # voxels
 _PIXDIM_TOLERANCE: Final = 0.01
 _SHEAR_LIMIT: Final = 1e-3  # a cosine
@@ -74,7 +74,7 @@ def open_image(path: Path) -> Iterator[tuple[BinaryIO, Image]]:
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
-        stream = cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if packed else raw
+        stream = cast("BinaryIO", igzip.IGzipFile(fileobj=raw)) if packed else raw
         try:
             yield stream, _image_class(stream, path).from_stream(stream)
         except InputError:
@@ -87,7 +87,7 @@ def open_image(path: Path) -> Iterator[tuple[BinaryIO, Image]]:
             OSError,
             ValueError,
             OverflowError,
-            zlib.error,
+            _BROKEN_STREAM,
         ) as error:
             msg = f"{path.name}: not a whole NIfTI file ({type(error).__name__}); copy it again"
             raise InputError(msg) from error

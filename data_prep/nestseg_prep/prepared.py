@@ -164,8 +164,17 @@ def find_case(folder: Path, digest: str) -> StoredCase | None:
     return case if whole else None
 
 
-def read_sample(folder: Path, case: StoredCase, index: int) -> dict[str, Array]:
-    """Copies of the arrays of one sample; no other part of the files is read.
+def read_sample(
+    folder: Path, case: StoredCase, index: int, *, mapped: bool = False
+) -> dict[str, Array]:
+    """The arrays of one sample; no other part of the files is read.
+
+    Args:
+        folder: of the prepared set.
+        case: in it.
+        index: of the sample.
+        mapped: for a caller that wants a part of them: what is not used is not read, and the files
+            are held as long as the arrays. What is written stays in this process. Else copies.
 
     Raises:
         InputError: a file is gone or damaged.
@@ -173,7 +182,8 @@ def read_sample(folder: Path, case: StoredCase, index: int) -> dict[str, Array]:
     found = {}
     for key, array in case.arrays.items():
         try:
-            found[key] = np.array(np.load(folder / array.file, mmap_mode="r")[index])
+            stored = np.asanyarray(np.load(folder / array.file, mmap_mode="c")[index])
+            found[key] = stored if mapped else np.array(stored)
         except (OSError, ValueError, IndexError) as error:
             raise InputError(
                 f"{folder / array.file}: gone or damaged; run `nestseg prepare` again"

@@ -122,6 +122,15 @@ def test_a_resumed_training_keeps_better_weights_that_are_there(
     assert same(weights(best), before)
 
 
+def test_samples_drawn_by_other_processes_are_the_same_in_every_training(
+    data_set: Path, tmp_path: Path
+) -> None:
+    for run in ("first", "second"):
+        train(tmp_path / run, data_set, epochs=1, num_workers=2)
+    models = [tmp_path / run / "models/model.pt" for run in ("first", "second")]
+    assert models[0].read_bytes() == models[1].read_bytes()
+
+
 def test_resuming_what_cannot_be_resumed_is_refused(data_set: Path, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError) as missing:
         train(tmp_path, data_set, resume=True)

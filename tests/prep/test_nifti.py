@@ -276,6 +276,26 @@ def test_a_flipped_bit_in_a_compressed_file_is_noticed(where, path):
         read_nifti(path)
 
 
+def test_python_unpacks_what_was_packed(tmp_path):
+    array = np.random.default_rng(0).integers(0, 9000, (8, 9, 10)).astype(np.int16)
+    for suffix in (".nii", ".nii.gz"):
+        write_nifti(Volume(array, AFFINE), tmp_path / f"a{suffix}")
+    packed = (tmp_path / "a.nii.gz").read_bytes()
+    assert gzip.decompress(packed) == (tmp_path / "a.nii").read_bytes()
+    assert packed[4:8] == bytes(4), "no time"
+    assert not packed[3], "no name"
+
+
+def test_what_stands_behind_a_packed_file_is_seen(path):
+    write_nifti(Volume(np.arange(60, dtype=np.int16).reshape(3, 4, 5), AFFINE), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole + bytes(512))  # as tapes pad
+    assert read_nifti(path).array.max() == 59
+    path.write_bytes(whole + b"something else")
+    with pytest.raises(InputError, match="not a whole NIfTI file"):
+        read_nifti(path)
+
+
 def test_a_header_that_declares_the_impossible_allocates_nothing(path):
     content = bytearray(image().to_bytes())
     struct.pack_into("<4h", content, 40, 3, 32000, 32000, 32000)

@@ -355,6 +355,11 @@ def test_each_patch_is_a_sample_and_is_read_alone(
         sample = read_sample(tmp_path / "out", stored, index)
         assert sample["image"].base is None  # a copy: the file is not held open
         np.testing.assert_array_equal(sample["image"], whole[index])
+        mapped = read_sample(tmp_path / "out", stored, index, mapped=True)["image"]
+        assert isinstance(mapped, np.memmap)
+        mapped += 1
+        np.testing.assert_array_equal(mapped, whole[index] + 1)
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / stored.arrays["image"].file), whole)
     assert sum(stored.classes.values()) == 4 * 4**3
     found = find_case(tmp_path / "out", stored.digest)
     assert found is not None

@@ -58,17 +58,20 @@ def make_samples(case: Case, transform: Compose) -> list[tuple[Arrays, Notes]]:
     return [_taken_apart(sample) for sample in (made if isinstance(made, list) else [made])]
 
 
-def join(case: Case, arrays: Arrays, notes: Notes) -> dict[Hashable, Any]:
+def join(
+    case: Case, arrays: Arrays, notes: Notes, *, with_metadata: bool = True
+) -> dict[Hashable, Any]:
     """The sample again, as it came out of the pipeline, but for MONAI's list of what was done.
 
     Args:
         case: where it comes from.
         arrays: from :func:`make_samples`; used, not copied.
         notes: likewise.
+        with_metadata: whether images are ``MetaTensor``; else plain tensors.
     """
     sample: dict[Hashable, Any] = dict(notes["values"])
     for key, array in arrays.items():
-        meta = notes["meta"].get(key)
+        meta = notes["meta"].get(key) if with_metadata else None
         if meta is None:
             sample[key] = array if key in notes["arrays"] else torch.from_numpy(array)
             continue

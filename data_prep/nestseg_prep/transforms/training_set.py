@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.data.dataset import Dataset
 from monai.transforms import Compose
 
 from nestseg_prep import prepared
 from nestseg_prep.errors import InputError
 from nestseg_prep.prepared import InputDigests, StoredCase
+from nestseg_prep.transforms.placeless import cuts_patches, placeless_keys, without_metadata
 from nestseg_prep.transforms.prepare import described
 from nestseg_prep.transforms.samples import Arrays, Case, Notes, first_random, join, make_samples
 
@@ -24,8 +26,10 @@ class _InMemory:
     arrays: Arrays
     notes: Notes
 
-    def read(self) -> dict[Any, Any]:
-        return join(self.case, deepcopy(self.arrays), deepcopy(self.notes))
+    def read(self, *, with_metadata: bool, shared: bool) -> dict[Any, Any]:
+        arrays = self.arrays if shared else deepcopy(self.arrays)
+        notes = _values(self.notes, with_metadata)
+        return join(self.case, arrays, notes, with_metadata=with_metadata)
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,14 @@ class _OnDisk:
     stored: StoredCase
     index: int
 
-    def read(self) -> dict[Any, Any]:
-        arrays = prepared.read_sample(self.folder, self.stored, self.index)
-        return join(self.case, arrays, deepcopy(self.stored.notes[self.index]))
+    @property
+    def notes(self) -> Notes:
+        return self.stored.notes[self.index]
+
+    def read(self, *, with_metadata: bool, shared: bool) -> dict[Any, Any]:
+        arrays = prepared.read_sample(self.folder, self.stored, self.index, mapped=shared)
+        notes = _values(self.notes, with_metadata)
+        return join(self.case, arrays, notes, with_metadata=with_metadata)
 
 
 class TrainingSet(Dataset):
@@ -49,10 +58,17 @@ class TrainingSet(Dataset):
     is a sample. MONAI's ``PersistentDataset`` notices neither a changed input nor a changed
     transform, and forgets where an image lies.
 
+    Where the pipeline ends by dropping the metadata of its images, and nothing before that looks at
+    them, the random transforms get plain tensors: the same samples to the last bit, in less time.
+    Where the first of them cuts a patch, no more than the patch is read or copied.
+
     Args:
         data: cases, as ``nestseg_prep.cohort.cases`` lists them.
         transform: the whole pipeline.
         prepared_dir: a folder that ``nestseg prepare --bundle`` wrote.
+        device: where the random transforms compute; the samples stay there. ``None``: on the CPU.
+            The draws are the same everywhere, the arithmetic differs by rounding. On a GPU without
+            worker processes: a process that was forked cannot use it.
 
     Raises:
         InputError: the folder was made of other inputs or by other settings; or, without it, an
@@ -60,17 +76,47 @@ class TrainingSet(Dataset):
     """
 
     def __init__(
-        self, data: Sequence[Case], transform: Compose, prepared_dir: str | Path | None = None
+        self,
+        data: Sequence[Case],
+        transform: Compose,
+        prepared_dir: str | Path | None = None,
+        device: str | torch.device | None = None,
     ) -> None:
         if prepared_dir is None:
             samples: Sequence[Any] = _make(data, transform)
         else:
             samples = _find(data, transform, Path(prepared_dir))
         super().__init__(samples, transform)
+        self._device = None if device is None else torch.device(device)
         self._first_random = first_random(transform)
+        steps = transform.transforms[self._first_random :]
+        self._placeless = placeless_keys(steps)
+        self._crops_first = cuts_patches(steps)
 
     def _transform(self, index: int) -> Any:
-        return self.transform(self.data[index].read(), start=self._first_random)
+        source: _InMemory | _OnDisk = self.data[index]
+        if not source.notes["meta"].keys() <= self._placeless:
+            return self._augmented(source, with_metadata=True)
+        with without_metadata():
+            return self._augmented(source, with_metadata=False)
+
+    def _augmented(self, source: _InMemory | _OnDisk, *, with_metadata: bool) -> Any:
+        # Some transforms work in place. What only cuts may have the original, the others a copy.
+        sample: Any = source.read(with_metadata=with_metadata, shared=self._crops_first)
+        start = self._first_random
+        if self._crops_first:
+            sample = self.transform(sample, start=start, end=start + 1)
+            start += 1
+        for one in sample if isinstance(sample, list) else [sample]:
+            for key, value in one.items():
+                if isinstance(value, torch.Tensor):
+                    one[key] = value.to(self._device or value.device, copy=self._crops_first)
+        return self.transform(sample, start=start)
+
+
+def _values(notes: Notes, with_metadata: bool) -> Notes:
+    """A copy of the notes of a sample, without those on images where nobody reads them."""
+    return deepcopy(notes if with_metadata else {**notes, "meta": {}})
 
 
 def _make(data: Sequence[Case], transform: Compose) -> list[_InMemory]:

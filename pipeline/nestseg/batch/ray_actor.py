@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from nestseg.batch.jobs import Job, Limits, Loaded, Outcome, Settings
 from nestseg.batch.messages import Refused
-from nestseg.batch.worker import describe_bundle, leave_nothing, limit_memory, load
+from nestseg.batch.worker import (
+    describe_bundle,
+    leave_nothing,
+    limit_memory,
+    load,
+    start_lean,
+)
 from nestseg_prep.errors import InputError, describe
 
 if TYPE_CHECKING:
@@ -27,6 +33,7 @@ class CaseActor:
         leave_nothing()
         _hush()
         try:
+            start_lean(settings)
             self._bundle, self._settings = load(settings), settings
             limit_memory(limits)
         except InputError as error:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from nestseg.batch.jobs import Job, Limits, Loaded, Settings
 from nestseg.batch.messages import Entered, Refused, Stage
+from nestseg.bundle import lean_start, locate
 from nestseg_prep import process_memory
 from nestseg_prep.errors import InputError, describe
 
@@ -38,6 +39,7 @@ def main(socket: str, parent: str) -> None:
     connection: Connection[Any, Any] = Connection(int(socket))
     settings, limits = connection.recv()
     try:
+        start_lean(settings)
         bundle = load(settings)
         limit_memory(limits)
     except InputError as error:
@@ -51,6 +53,15 @@ def main(socket: str, parent: str) -> None:
     # With a limit of memory one case after the other: two at once would share what each may have,
     # and nobody could say which of them was too large.
     worker.serve_one_by_one() if limits.memory_mb else worker.serve_overlapped()
+
+
+def start_lean(settings: Settings) -> None:
+    """Import MONAI without what nestseg's own bundles never use; in a process of a worker's own.
+
+    What a bundle from elsewhere uses nobody knows.
+    """
+    if all(locate.is_ours(one) for one in (settings.bundle, *settings.options.ensemble)):
+        lean_start.import_monai()
 
 
 def load(settings: Settings) -> LoadedBundle:

@@ -202,14 +202,7 @@ def _network(plan: Plan) -> list[Choice]:
         Choice(prefix + "out_channels", network.classes, "The labels with the background."),
     ]
     if plan.dims == 2:
-        choices += [
-            Choice(prefix + "spatial_dims", 2, "See `axcodes`."),
-            Choice(
-                "network",
-                "$@network_def.to(@device, memory_format=torch.channels_last)",
-                "The memory format of a 2D network.",
-            ),
-        ]
+        choices.append(Choice(prefix + "spatial_dims", 2, "See `axcodes`."))
     return choices
 
 
