@@ -20,7 +20,11 @@ _DIGEST = 32
 
 
 def folder() -> Path:
-    """What ``NESTSEG_CACHE`` says, or ``nestseg`` in the user's cache folder."""
+    """What ``NESTSEG_CACHE`` says, or ``nestseg`` in the user's cache folder.
+
+    Raises:
+        RuntimeError: the user has no home, as in some containers.
+    """
     if said := os.environ.get(VARIABLE):
         return Path(said)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nestseg"
@@ -28,10 +32,10 @@ def folder() -> Path:
 
 def read(key: str) -> bytes | None:
     """An entry, or ``None`` if there is none that is whole."""
-    path = folder() / key
     try:
+        path = folder() / key
         content = path.read_bytes()
-    except OSError:
+    except (OSError, RuntimeError):
         return None
     digest, payload = content[:_DIGEST], content[_DIGEST:]
     if hashlib.sha256(payload).digest() != digest:
@@ -45,10 +49,13 @@ def read(key: str) -> bytes | None:
 
 def write(key: str, payload: bytes) -> None:
     """Keep an entry; nothing happens where that cannot be done."""
-    place = folder()
+    try:
+        place = folder()
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return
     partial = place / f".{key}.{secrets.token_hex(4)}"
     try:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
         with partial.open("xb") as file:
             file.write(hashlib.sha256(payload).digest())
             file.write(payload)

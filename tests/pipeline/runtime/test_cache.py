@@ -57,6 +57,17 @@ def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path, monkeypatc
     assert cache.read("a") is None
 
 
+def test_a_user_without_a_home_has_no_cache(monkeypatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("NESTSEG_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    cache.write("a", b"payload")
+    assert cache.read("a") is None
+
+
 def test_the_entry_that_was_unused_for_longest_makes_room(cache_folder: Path, monkeypatch) -> None:
     monkeypatch.setattr(cache, "LARGEST", 250)
     for name in "abc":

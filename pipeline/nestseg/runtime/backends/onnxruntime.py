@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from copy import deepcopy
 from typing import Any
@@ -61,6 +62,7 @@ def _provider(device: torch.device) -> Any:
 
 def _exported(task: Task) -> bytes:
     """The network as ONNX, in float32."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses a torchvision, aloud
     heads = Heads(deepcopy(task.network).cpu(), every=task.every_head).eval()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's own use of what torch deprecates
