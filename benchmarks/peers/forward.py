@@ -43,10 +43,10 @@ def nestseg(bundle_folder: Path, image: Path, options: dict[str, str]) -> tuple[
         found["s"], found["labels"] = time.perf_counter() - start, result.labels
         return result
 
-    maps.compute = timed
     volume = read_nifti(image)
     tile = middle(volume, bundle._inferer.roi_size)
     try:
+        maps.compute = timed
         bundle.examine(tile, chosen)  # compiles, and warms up
         bundle.examine(tile, chosen)
         said = {"tile_s": found["s"]}
@@ -54,6 +54,8 @@ def nestseg(bundle_folder: Path, image: Path, options: dict[str, str]) -> tuple[
     except InputError as error:
         print(str(error).splitlines()[0], file=sys.stderr)
         raise SystemExit(UNAVAILABLE) from None
+    finally:
+        maps.compute = compute
     return found["labels"], said | {"forward_s": found["s"]}
 
 

@@ -12,19 +12,8 @@ import torch
 from benchmarks.peers import bundles, network, ways
 from nestseg.bundle import audit, findings
 from nestseg.bundle.loaded import load
-from nestseg.networks import GridUNet
 
 PATCH = (32, 32, 32)
-
-
-@pytest.fixture
-def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Of a small network without training."""
-    monkeypatch.setattr(network, "ARGUMENTS", network.ARGUMENTS | {"features": [2, 4]})
-    monkeypatch.setattr(network, "WEIGHTS", tmp_path / "weights.pt")
-    torch.manual_seed(0)
-    torch.save(GridUNet(**network.ARGUMENTS).state_dict(), network.WEIGHTS)
-    return network.WEIGHTS
 
 
 def read(folder: Path, name: str) -> Any:
