@@ -11,9 +11,9 @@ in memory and the optimizer's step. Prints a Markdown table and writes
     python benchmarks/bench_training_step.py --compile   # and the compiled step
     python benchmarks/bench_training_step.py --data nuclei_dsb2018 --epochs 20 --seeds 0 1 2
 
-With ``--epochs`` both ways train that long from each seed by MONAI's command line, and the Dice
-of the last epoch on the validation cases is compared: equal within 0.005 is what we ask for. 20
-epochs of the nuclei are 600 steps: from five to ten minutes a training on one free core.
+With ``--epochs`` both ways train that long from each seed through MONAI's command line, and the
+Dice of the last epoch on the validation cases is compared: equal within 0.005 is what we ask for.
+20 epochs of the nuclei are 600 steps: from five to ten minutes a training on one free core.
 """
 
 from __future__ import annotations
