@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,13 @@ def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path, monkeypatc
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NESTSEG_CACHE", str(tmp_path / "file" / "below"))
     cache.write("a", b"payload")
+    assert cache.read("a") is None
+
+
+def test_what_another_user_wrote_is_not_read(monkeypatch) -> None:
+    cache.write("a", b"payload")
+    mine = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
     assert cache.read("a") is None
 
 
