@@ -23,6 +23,7 @@ class FastNetwork:
     """Answers for a network: logits in float32, on the device of the tile.
 
     Attributes:
+        network: that it answers for.
         geometry: of the network; ``None`` if it has none.
         graphs: what computes.
     """
@@ -30,7 +31,7 @@ class FastNetwork:
     def __init__(self, network: nn.Module, graphs: Graphs, device: torch.device, int8: Path | None):
         self.geometry: Any = getattr(network, "geometry", None)
         self.graphs = graphs
-        self._network = network
+        self.network = network
         self._device = device
         self._int8 = int8
         self._lock = RLock()  # a graph has one place for a tile, and one for its logits
@@ -41,7 +42,7 @@ class FastNetwork:
 
     def _answers(self, x: Tensor, *, every: bool) -> list[Tensor]:
         threads = torch.get_num_threads()
-        task = Task(self._network, tuple(x.shape), every, "fp32", self._device, threads, self._int8)
+        task = Task(self.network, tuple(x.shape), every, "fp32", self._device, threads, self._int8)
         with self._lock, torch.no_grad():
             return self.graphs.run(x, task)
 

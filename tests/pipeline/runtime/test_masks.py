@@ -65,3 +65,13 @@ def test_masks_agree_with_plain_float32(trained, precision, runtime) -> None:
     if expected.disagreement is not None:
         difference = found.disagreement.astype(int) - expected.disagreement
         assert np.abs(difference).mean() < 65535 * (1e-5 if precision == "fp32" else 5e-3)
+
+
+def test_tiles_are_chosen_by_arithmetic_for_a_fast_network_as_well() -> None:
+    bundle = loaded.load(locate.find("em_unet"))
+    plain = bundle.network_at(None)
+    answers = Answers(bundle.answering(SegmentOptions()))
+    shape = (512, 512)
+    chosen = bundle._inferer.tiling(answers, shape)
+    assert chosen == bundle._inferer.tiling(plain, shape)
+    assert chosen.roi_size != bundle._inferer.roi_size
