@@ -50,6 +50,11 @@ class Run:
         return inner | {"wall_s": self.wall_s, "cpu_s": self.cpu_s, "peak_gb": self.peak_rss / 1e9}
 
 
+def _of_the_child(most: int) -> int:
+    """The kernel's peak of a child, in its own unit; a child begins with that of its parent."""
+    return most if most > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss else 0
+
+
 def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Run:
     """Run a command from the root of the repository and measure it.
 
@@ -77,7 +82,7 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
             code,
             wall,
             used.ru_utime + used.ru_stime,
-            max(peak, used.ru_maxrss * 1024),
+            max(peak, _of_the_child(used.ru_maxrss) * 1024),
             _last_json(_lines(out)),
             (_lines(err) or [""])[-1].strip(),
         )

@@ -18,7 +18,7 @@ PATCH = (32, 32, 32)
 def folder(weights: Path, tmp_path: Path) -> Path:
     """With a volume, its truth, and both on the network's grid."""
     assert weights.is_file()
-    made = make((48, 40, 30), (1.7, 1.6, 2.0), seed=0)
+    made = make((48, 41, 30), (1.7, 1.6, 2.0), seed=0)  # 54 × 44 × 40 voxels: nothing is padded
     made.write_nifti(tmp_path / "image.nii.gz")
     made.write_truth(tmp_path / "truth.nii.gz")
     inputs._on_network_grid(tmp_path, tmp_path / "image.nii.gz", tmp_path / "truth.nii.gz")
