@@ -47,15 +47,15 @@ def placeless_keys(steps: Sequence[Any]) -> frozenset[str]:
         steps: the random transform that comes first, and all behind it.
 
     Returns:
-        Those whose metadata the last step drops anyway, if no step looks at them; none, if one
+        Those whose metadata are dropped on the way anyway, if no step looks at them; none, if one
         might.
     """
-    if not steps or not all(type(step) in _INDIFFERENT for step in steps):
+    if not all(type(step) in _INDIFFERENT for step in steps):
         return frozenset()
-    last = steps[-1]
-    if not isinstance(last, mt.EnsureTyped) or last.converter.track_meta:
+    typed = [step for step in steps if isinstance(step, mt.EnsureTyped)]
+    if any(step.converter.track_meta for step in typed):
         return frozenset()
-    return frozenset(map(str, last.keys))
+    return frozenset(str(key) for step in typed for key in step.keys)
 
 
 def cuts_patches(steps: Sequence[Any]) -> bool:
