@@ -185,7 +185,7 @@ def test_what_is_wrong_is_said_in_one_line_and_the_server_goes_on(
     for model, image, file, words in (
         ("unknown", name, None, f"no such model; there are {BUNDLE}"),
         (BUNDLE, "unknown", None, "no such image"),
-        (BUNDLE, "", str(broken), "not a whole NIfTI file"),
+        (BUNDLE, "", str(broken), "The NIfTI file is damaged"),
         (BUNDLE, "/etc/passwd", None, "outside of the studies"),
         (BUNDLE, str(hippocampus / ".." / ".." / "secret"), None, "outside of the studies"),
     ):
