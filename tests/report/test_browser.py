@@ -30,6 +30,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
@@ -89,7 +90,9 @@ class Browser:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
     def one(self, selector: str) -> WebElement:
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
+        """The first such element, once there is one: the page puts them in when it has the data."""
+        wait = WebDriverWait(self.driver, 30)
+        return wait.until(lambda driver: driver.find_element(By.CSS_SELECTOR, selector))
 
     def run(self, script: str) -> Any:
         return self.driver.execute_script(script)
