@@ -156,6 +156,6 @@ def test_a_compiled_graph_owns_its_weights() -> None:
         model = openvino.converted(Heads(net, every=False), (1, 1, 8, 8))
         for weight in net.parameters():
             weight.fill_(1e10)
-    compiled = openvino._library().Core().compile_model(model, "CPU", openvino._config(task(net)))
+    compiled = openvino.core().compile_model(model, "CPU", openvino._config(task(net)))
     found = openvino._runner(compiled)(x)
     torch.testing.assert_close(found[0], expected, rtol=1e-4, atol=1e-4)

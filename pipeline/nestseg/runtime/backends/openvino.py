@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import warnings
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def check(device: torch.device, precision: str) -> None:
     if device.type != "cpu":
         raise UnavailableError(f"openvino computes on the CPU, not on {device.type}")
     try:
-        able = _library().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        able = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except ImportError as error:
         raise UnavailableError("openvino is not installed: pip install 'nestseg[fast]'") from error
     wanted = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}[precision]
@@ -37,12 +38,10 @@ def check(device: torch.device, precision: str) -> None:
 
 def build(task: Task, artefact: bytes = b"") -> Built:
     """Compile the network for tiles of one shape."""
-    library = _library()
-    core = library.Core()
     if artefact:
-        compiled = core.import_model(io.BytesIO(artefact), "CPU", _config(task))
+        compiled = core().import_model(io.BytesIO(artefact), "CPU", _config(task))
     else:
-        compiled = core.compile_model(_model(task), "CPU", _config(task))
+        compiled = core().compile_model(_model(task), "CPU", _config(task))
     # From an exported graph nothing is traced again, which takes seconds.
     return Built(_runner(compiled), artefact or compiled.export_model().getvalue())
 
@@ -60,12 +59,23 @@ def converted(heads: Heads, shape: tuple[int, ...]) -> Any:
         )
 
 
+@lru_cache(maxsize=1)
+def core() -> Any:
+    """OpenVINO's one core of this process, which is never let go of.
+
+    Its CPU plugin gives the thread that loads it a stack for signal handlers, and frees that stack
+    with the last core, graph or request, in whichever thread this happens (openvino#11894). The
+    next signal for which Python has a handler, such as that a child ended, would end the process.
+    """
+    return _library().Core()
+
+
 def _model(task: Task) -> Any:
     if task.precision != "int8":
         return converted(Heads(task.network, every=task.every_head), task.shape)
     if task.int8 is None:
         raise UnavailableError("there is no calibrated model: `nestseg bundle quantize` makes one")
-    model = _library().Core().read_model(task.int8 / "model.xml")
+    model = core().read_model(task.int8 / "model.xml")
     if not task.every_head:
         for head in model.get_results()[1:]:
             model.remove_result(head)
