@@ -66,7 +66,8 @@ def _ours(patch: tuple[int, int, int], tiling: Tiling) -> dict[str, Any]:
     config["out_channels"] = network.CLASSES
     config["network_def"] = {"_target_": "nestseg.networks.GridUNet", **network.ARGUMENTS}
     config["roi_size"], config["overlap"] = list(patch), tiling.overlap
-    config["inferer"].pop("background_at_most")  # what tells one tiling from another is in `more`
+    for name in ("background_at_most", "roi_size_max"):  # what tells tilings apart is in `more`
+        config["inferer"].pop(name, None)
     config["inferer"] |= tiling.more
     config["selection"]["extent_mm"][0] = SMALLEST_MM
     return config

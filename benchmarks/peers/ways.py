@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -18,14 +19,14 @@ class Tiling:
 
     name: str
     overlap: float
-    more: Mapping[str, float] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 STOCK_OVERLAP = 0.5  # MONAI's tutorials', and nnU-Net's step size of 0.5
 EQUAL = Tiling("equal tiles", STOCK_OVERLAP)
 QUARTER = Tiling("overlap 0.25", 0.25)  # what our bundles choose
 # Below -925 HU there is air with noise, and no organ of the phantom: such tiles need no network.
-OWN = Tiling("own tiling", 0.25, {"background_at_most": -1.85})
+OWN = Tiling("own tiling", 0.25, {"background_at_most": -1.85, "roi_size_max": (128, 128, 128)})
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from operator import gt
 from typing import Any
 
 from monai.inferers import Inferer
@@ -45,6 +46,10 @@ class OverlapTileInferer(Inferer):
             counted (``GridUNet``). It bounds the tiles per pass. With a valid network it chooses
             the tile too, in place of ``roi_size``: that which computes an image with the least
             arithmetic (:mod:`nestseg.inferers.tile_choice`).
+        roi_size_max: the largest window of a 'same' network. Along each axis that window from
+            ``roi_size`` up to this is taken which covers an image, or the body in it, with the
+            fewest voxels; neighbours share as many voxels as windows of ``roi_size`` do. ``None``:
+            windows are of ``roi_size``.
     """
 
     def __init__(
@@ -54,15 +59,19 @@ class OverlapTileInferer(Inferer):
         sw_batch_size: int = 1,
         background_at_most: float | None = None,
         memory_mb: float | None = None,
+        roi_size_max: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= overlap < 1:
             raise ValueError(f"overlap must be >= 0 and < 1, got {overlap}")
+        if roi_size_max is not None and any(map(gt, roi_size, roi_size_max)):
+            raise ValueError(f"roi_size_max {roi_size_max} is smaller than roi_size {roi_size}")
         self.roi_size = tuple(roi_size)
         self.overlap = overlap
         self.sw_batch_size = sw_batch_size
         self.background_at_most = background_at_most
         self.memory_mb = memory_mb
+        self.roi_size_max = None if roi_size_max is None else tuple(roi_size_max)
 
     def __call__(
         self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any
@@ -115,9 +124,9 @@ class OverlapTileInferer(Inferer):
             if geometry.is_valid:
                 roi_size = best_tile(geometry, counted, shape, values).tile
             largest = geometry.input_size(shape)
-            tile = tuple(map(min, geometry.input_within(roi_size), largest))
+            tile = tuple(map(min, geometry.input_within(self.roi_size_max or roi_size), largest))
             batch = max(1, min(batch, int(values / counted.values(tile))))
-        return Tiling(roi_size, self.overlap, batch, self.background_at_most)
+        return Tiling(roi_size, self.overlap, batch, self.background_at_most, self.roi_size_max)
 
     def gentler(self, geometry: Geometry) -> OverlapTileInferer:
         """One that needs half the memory: half a tile, cut across its longest axis, one a pass.

@@ -53,12 +53,14 @@ class Tiling:
         batch: tiles per forward pass, at most.
         background_at_most: a tile all of whose voxels are this or less holds background only;
             ``None``: nothing is known of the background.
+        roi_size_max: of 'same' windows: up to which a window may grow; ``None``: it does not.
     """
 
     roi_size: tuple[int, ...]
     overlap: float
     batch: int
     background_at_most: float | None = None
+    roi_size_max: tuple[int, ...] | None = None
 
 
 def joined(parts: Iterator[Slab]) -> Tensor:

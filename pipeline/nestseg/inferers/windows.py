@@ -55,11 +55,22 @@ def laid(
         tiling: how the image is cut.
     """
     size = [n + before + after for n, (before, after) in zip(shape, padding, strict=True)]
-    window = tuple(map(min, geometry.input_within(tiling.roi_size), size))
-    box = _around(background.box(body, size), window, geometry.period, size)
+    smallest = tuple(map(min, geometry.input_within(tiling.roi_size), size))
+    found = background.box(body, size)
+    window, shared = smallest, [n - max(1, int(n * (1 - tiling.overlap))) for n in smallest]
+    if tiling.roi_size_max is not None:
+        largest = tuple(map(min, geometry.input_within(tiling.roi_size_max), size))
+        covered = _around(found, smallest, geometry.period, size)
+        window = tuple(
+            _fitting(range(low, high + 1, period), s.stop - s.start, overlap)
+            for low, high, period, s, overlap in zip(
+                smallest, largest, geometry.period, covered, shared, strict=True
+            )
+        )
+    box = _around(found, window, geometry.period, size)
     steps = [
-        n if n == whole else max(1, int(n * (1 - tiling.overlap)))
-        for n, whole in zip(window, size, strict=True)
+        n if n == whole else n - overlap
+        for n, whole, overlap in zip(window, size, shared, strict=True)
     ]
     places = dense_patch_slices([s.stop - s.start for s in box], window, steps)
     corners = zip(*[[s.start for s in place] for place in places], strict=True)
@@ -81,6 +92,25 @@ def laid(
     if not groups[first]:  # what channels there are, one must tell
         groups[first] = empty[:1]
     return Windows(axis, window, box, inside, starts, groups, empty)
+
+
+def _fitting(windows: range, covered: int, shared: int) -> int:
+    """The window that computes the fewest voxels along an axis; of equal ones the smallest.
+
+    Three are tried: each shape of a window costs who compiles networks seconds, once.
+
+    Args:
+        windows: that the network admits.
+        covered: voxels along the axis.
+        shared: of them by two neighbours.
+    """
+
+    def computed(window: int) -> int:
+        rest = max(0, covered - window)
+        return window * (1 - -rest // (window - shared))
+
+    tried = {windows[0], windows[len(windows) // 2], windows[-1]}
+    return min(sorted(tried), key=computed)
 
 
 def _around(

@@ -1,0 +1,84 @@
+"""Windows of a 'same' network that grow so as to cover an image with fewer voxels."""
+
+from __future__ import annotations
+
+from math import prod
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from nestseg.inferers import OverlapTileInferer
+from nestseg.inferers.slab import Tiling
+from nestseg.inferers.windows import Windows, laid
+from nestseg_prep.geometry import AxisGeometry, Geometry
+
+PERIOD, ROI, LARGEST, OVERLAP = 4, 16, 24, 0.25
+GEOMETRY = Geometry((AxisGeometry(0, PERIOD, 0, PERIOD),) * 3)
+SHAPES = st.tuples(*[st.integers(4, 24).map(lambda n: n * PERIOD)] * 3)
+DONE = ((0, 0),) * 3
+
+
+def windows(shape: tuple[int, ...], largest: int | None, body: Tensor | None = None) -> Windows:
+    most = None if largest is None else (largest,) * 3
+    tiling = Tiling((ROI,) * 3, OVERLAP, 1, None, most)
+    return laid(shape, DONE, body, GEOMETRY, tiling)
+
+
+def computed(found: Windows) -> int:
+    return sum(map(len, found.groups.values())) * prod(found.shape)
+
+
+@settings(deadline=None)
+@given(SHAPES)
+def test_all_is_covered_with_no_more_voxels_and_no_less_overlap(shape) -> None:
+    found, fixed = windows(shape, LARGEST), windows(shape, None)
+    assert computed(found) <= computed(fixed)
+    for size, starts, window in zip(shape, found.starts, found.shape, strict=True):
+        assert (starts[0], starts[-1] + window) == (0, size)
+        assert window % PERIOD == 0 and min(ROI, size) <= window <= min(LARGEST, size)
+        steps = [b - a for a, b in zip(starts, starts[1:], strict=False)]
+        assert all(window - step >= OVERLAP * ROI for step in steps)
+
+
+@settings(deadline=None)
+@given(SHAPES, st.tuples(*[st.integers(0, 60)] * 3))
+def test_the_body_lies_in_the_windows(shape, place) -> None:
+    body = torch.zeros(shape, dtype=torch.bool)
+    body[tuple(min(p, n - 1) for p, n in zip(place, shape, strict=True))] = True
+    found = windows(shape, LARGEST, body)
+    assert computed(found) == prod(found.shape)
+    assert found.shape == (ROI,) * 3  # a larger one computes more
+    (window,) = [one for group in found.groups.values() for one in group]
+    assert body[window].any()
+
+
+def test_a_window_grows_where_fewer_of_them_do() -> None:
+    assert windows((28, 16, 44), None).shape == (16, 16, 16)
+    found = windows((28, 16, 44), LARGEST)  # two of 16 cover 28, two of 24 cover 44
+    assert found.shape == (16, 16, 24)
+    assert found.starts == ((0, 12), (0,), (0, 20))
+
+
+class Pointwise(nn.Module):
+    """What it says of a voxel depends on that voxel alone."""
+
+    geometry = GEOMETRY
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, x.square() - 1], dim=1)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.tuples(*[st.integers(5, 60)] * 3))
+def test_the_blend_of_grown_windows_is_the_network(shape) -> None:
+    image = torch.randn((1, 1, *shape), generator=torch.Generator().manual_seed(0))
+    inferer = OverlapTileInferer((ROI,) * 3, OVERLAP, roi_size_max=(LARGEST,) * 3)
+    torch.testing.assert_close(inferer(image, Pointwise()), Pointwise()(image))
+
+
+def test_windows_do_not_shrink() -> None:
+    with pytest.raises(ValueError, match="smaller than roi_size"):
+        OverlapTileInferer((16, 16, 16), roi_size_max=(16, 8, 16))
