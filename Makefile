@@ -28,8 +28,10 @@ lint: $(READY)
 bench: $(READY)  ## beside MONAI and nnU-Net, small: minutes on an idle machine
 	@$(BIN)/python -m benchmarks.peers --size short --ways "as installed,openvino"
 
+bench-full: PEERS = benchmarks/results/peers-full.json
 bench-full: $(READY)  ## the whole, on an idle machine: hours; writes docs/benchmarks.md
-	@$(BIN)/python -m benchmarks.peers --size full --write-page
+	@$(BIN)/python -m benchmarks.peers --size full --json $(PEERS) --sections peak,forward,levels,start,memory
+	@$(BIN)/python -m benchmarks.peers --size many --json $(PEERS) --sections whole --add --write-page
 
 bench-parts: $(READY)  ## single parts against other ways to do the same
 	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done

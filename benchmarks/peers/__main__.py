@@ -41,6 +41,10 @@ def main() -> int:
         found = json.loads(given.page.read_text())
     else:
         found = measured(given, _size(given))
+        if given.add and given.json.is_file():
+            before = json.loads(given.json.read_text())
+            for key in ("sections", "sittings"):
+                found[key] = before[key] | found[key]
         given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(json.dumps(found, indent=1) + "\n")
         print(f"figures in {given.json}")
@@ -57,15 +61,15 @@ def measured(given: argparse.Namespace, size: Size) -> dict[str, Any]:
     """All sections that were asked for."""
     chosen = ways.chosen(given.ways)
     wanted = [name for name in SECTIONS if name in given.sections.split(",")]
-    found: dict[str, Any] = {
+    sitting = {
         "command": shlex.join(["python", "-m", "benchmarks.peers", *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "size": asdict(size),
         "input": given.image.name if given.image else "phantoms (CT of a trunk, fixed seeds)",
         "source": "NIfTI" if given.image else "DICOM",
-        "machine": environment.machine(),
-        "sections": {},
+        "load": environment.load(),
     }
+    found: dict[str, Any] = {"machine": environment.machine(), "sections": {}, "sittings": {}}
     _weights()
     inputs.prepare(given.folder, size, given.image)
     if {"forward", "whole"} & set(wanted):
@@ -76,6 +80,7 @@ def measured(given: argparse.Namespace, size: Size) -> dict[str, Any]:
     found["versions"] = environment.versions()
     for name in wanted:
         found["sections"][name] = _section(name, given.folder, size, chosen)
+        found["sittings"][name] = sitting
     return found
 
 
@@ -130,6 +135,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="of everything")
     parser.add_argument("--folder", type=Path, help="for inputs and masks")
     parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--add", action="store_true", help="keep other sections of that file")
     parser.add_argument("--write-page", action="store_true", help="docs/benchmarks.md as well")
     parser.add_argument("--page", type=Path, help="only write the page, from this JSON")
     given = parser.parse_args()

@@ -72,6 +72,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def load() -> float:
+    """How many processes wanted to compute in the last minute."""
+    return os.getloadavg()[0]
+
+
 def machine() -> dict[str, Any]:
     """Without what a time means nothing."""
     model = platform.processor() or platform.machine()
@@ -85,6 +90,5 @@ def machine() -> dict[str, Any]:
         "processor": model,
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "load": os.getloadavg()[0],
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
     }

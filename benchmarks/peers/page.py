@@ -35,27 +35,37 @@ def page(found: Mapping[str, Any]) -> str:
 
 
 def _head(found: Mapping[str, Any]) -> str:
-    size, machine = found["size"], found["machine"]
-    shape = "×".join(map(str, size["shape"]))
-    patch = "×".join(map(str, size["patch"]))
+    machine = found["machine"]
+    some = next(iter(found["sittings"].values()))
+    patch = "×".join(map(str, some["size"]["patch"]))
     return f"""\
 # Benchmarks: ours and the peers
 
-Written by `{found["command"]}` on {found["date"][:10]}; `make bench` runs a short form, \
-`make bench-full` the whole. Ways take turns, each run in a process of its own, and ratios are \
+`make bench` runs a short form, `make bench-full` the whole; each section names its own command. \
+Ways take turns, each run in a process of its own, and ratios are \
 medians over the rounds, so that what else the machine does hits all alike: ratios count, absolute \
 times do not.
 
 {machine["processor"]}, {machine["cores"]} cores, {machine["memory_gb"]} GB, {machine["system"]}; \
-load before the start: {machine["load"]:.1f}; threads: {machine["threads"]}.
+threads: {machine["threads"]}.
 
 The network is a 3D U-Net with batch norm on CT at 1.5 mm, 14 classes, tiles of {patch}: the same \
 weights everywhere. They were learnt from phantoms like those that are segmented here \
 (`python -m benchmarks.peers.train`), so that masks have clear borders and can be held against \
-each other: Dice says here whether two ways agree, and nothing about patients. Input: \
-{found["input"]} of {shape} voxels. A row whose masks have a mean Dice below 0.995 with a peer's, \
-and are also worse by more than 0.002 than the peer's against the truth, is **wrong**.\
+each other: Dice says here whether two ways agree, and nothing about patients. A row \
+whose masks have a mean Dice below 0.995 with a peer's, and are also worse by more than 0.002 than \
+the peer's against the truth, is **wrong**.\
 {_problems(found)}"""
+
+
+def _sitting(found: Mapping[str, Any], name: str) -> str:
+    """What a section was measured on, and by which command."""
+    one = found["sittings"][name]
+    shape = "×".join(map(str, one["size"]["shape"]))
+    return (
+        f"`{one['command']}`, {one['date'][:10]}, load before the start {one['load']:.1f}. "
+        f"Input: {one['input']} of {shape} voxels."
+    )
 
 
 def _problems(found: Mapping[str, Any]) -> str:
@@ -97,6 +107,8 @@ def _forward(found: Mapping[str, Any]) -> str:
     return f"""\
 ## Forward passes and stitching
 
+{_sitting(found, "forward")}
+
 The first volume on the network's grid, from voxels in memory to labels on the same grid.{note}
 
 {table(header, rows)}
@@ -105,6 +117,7 @@ The first volume on the network's grid, from voxels in memory to labels on the s
 
 
 def _whole(found: Mapping[str, Any]) -> str:
+    sitting = found["sittings"]["whole"]
     header = ["way", "s", "CPU s", "peak GB"]
     header += [f"{what} {peer.name} /" for peer in (MONAI, NNUNET) for what in ("time", "memory")]
     rows = []
@@ -128,9 +141,11 @@ def _whole(found: Mapping[str, Any]) -> str:
     return f"""\
 ## End to end
 
-A folder of {found["size"]["series"]} series to masks on disk: start of the program, reading, \
+{_sitting(found, "whole")}
+
+A folder of {sitting["size"]["series"]} series to masks on disk: start of the program, reading, \
 resampling, network, the way back, writing. `nestseg segment` and `python -m monai.bundle run` \
-(stock transforms) read {found["source"]}; nnU-Net reads NIfTI, with its own preprocessing and \
+(stock transforms) read {sitting["source"]}; nnU-Net reads NIfTI, with its own preprocessing and \
 export, three processes each. Memory is the largest sum of the resident memory of all processes \
 of a program.
 

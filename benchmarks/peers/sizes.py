@@ -35,5 +35,7 @@ class Size:
 SIZES = {
     "tiny": Size((64, 64, 40), (1.7, 1.6, 2.0), (48, 48, 48), 1, 2, 1, 4),
     "short": Size((256, 256, 80), (1.0, 1.0, 2.0), whole_rounds=1, pictures=12),
-    "full": Size((512, 512, 200), (0.8, 0.8, 1.5), series=10, whole_rounds=1, memory_slices=1000),
+    "full": Size((512, 512, 200), (0.8, 0.8, 1.5), rounds=1, series=1, memory_slices=1000),
+    # Ten of 200 slices would keep each peer busy for an hour and more.
+    "many": Size((512, 512, 64), (0.8, 0.8, 1.5), series=10, whole_rounds=1),
 }

@@ -31,9 +31,9 @@ SEED = 0
 CASES = ((120, 120, 80), (3.0, 3.0, 3.6)), ((160, 128, 100), (1.9, 2.4, 2.4))
 PATCH = (32, 32, 32)
 BATCH = 2
-STEPS = 600
+STEPS = 1000
 SETTLING = 24
-RATE = 7e-4
+RATE = 4e-4
 
 
 def patches(steps: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -92,7 +92,9 @@ def main() -> None:
     set_determinism(SEED)
     net = GridUNet(**network.ARGUMENTS).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE)
-    plan = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=given.steps)
+    plan = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, RATE, total_steps=given.steps, pct_start=0.1
+    )
     settle(net)
     start, seen = time.perf_counter(), []
     for step, (image, label) in enumerate(patches(given.steps), start=1):

@@ -43,18 +43,21 @@ def found() -> dict[str, Any]:
         }
         for k in (1, 2, 3, 4)
     ]
-    return {
+    sitting = {
         "command": "python -m benchmarks.peers --size tiny",
         "date": "2026-11-21T20:00:00+00:00",
         "size": {"shape": [64, 64, 40], "patch": [48, 48, 48], "series": 2},
         "input": "phantoms",
         "source": "DICOM",
+        "load": 0.1,
+    }
+    return {
+        "sittings": dict.fromkeys(("peak", "forward", "whole", "levels", "start"), sitting),
         "machine": {
             "processor": "CPU",
             "cores": 2,
             "memory_gb": 24,
             "system": "Linux",
-            "load": 0.1,
             "threads": "all",
         },
         "versions": {"torch": "2.13.0"},
