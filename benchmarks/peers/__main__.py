@@ -108,7 +108,7 @@ def _section(name: str, folder: Path, size: Size, chosen: tuple[ways.Way, ...]) 
     if name == "levels":
         return levels_section.run(folder, size.pictures, size.rounds)
     if name == "start":
-        return start_section.run(folder, size)
+        return start_section.run(folder, max(3, size.rounds))
     return memory_section.run(size.memory_slices) if size.memory_slices else []
 
 

@@ -66,20 +66,6 @@ def nestseg(bundle_folder: Path, image: Path, options: dict[str, str]) -> tuple[
     return found["labels"], said | {"forward_s": found["s"]}
 
 
-def middle(volume: Any, tile: tuple[int, ...]) -> Any:
-    """The middle of a volume, as large as a tile of the network."""
-    from dataclasses import replace
-
-    from benchmarks.peers import network
-
-    mm = np.linalg.norm(volume.affine[:3, :3], axis=0)
-    # One voxel more than the tile, since the grids of both may be shifted by one.
-    voxels = np.ceil((np.array(tile) + 1) * network.SPACING_MM / mm).astype(int) + 1
-    starts = np.maximum((np.array(volume.shape) - voxels) // 2, 0)
-    middle = tuple(slice(a, a + n) for a, n in zip(starts, voxels, strict=True))
-    return replace(volume, array=volume.array[middle], sop_uids=())
-
-
 def monai(image: Path, patch: tuple[int, ...], overlap: float) -> tuple[Any, Figures]:
     """The same by ``SlidingWindowInferer`` with Gaussian weights."""
     import torch

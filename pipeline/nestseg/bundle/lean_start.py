@@ -15,7 +15,17 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Final
 
-LEFT_OUT: Final = ("ignite", "matplotlib", "pandas", "sklearn", "tensorboard", "tensorboardX")
+LEFT_OUT: Final = (
+    "ignite",
+    "matplotlib",
+    "mlflow",
+    "pandas",
+    "scipy.signal",
+    "skimage",
+    "sklearn",
+    "tensorboard",
+    "tensorboardX",
+)
 """Packages that MONAI does not find; whoever imports them later does."""
 
 
