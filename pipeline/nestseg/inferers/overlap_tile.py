@@ -46,10 +46,10 @@ class OverlapTileInferer(Inferer):
             counted (``GridUNet``). It bounds the tiles per pass. With a valid network it chooses
             the tile too, in place of ``roi_size``: that which computes an image with the least
             arithmetic (:mod:`nestseg.inferers.tile_choice`).
-        roi_size_max: the largest window of a 'same' network. Along each axis that window from
-            ``roi_size`` up to this is taken which covers an image, or the body in it, with the
-            fewest voxels; neighbours share as many voxels as windows of ``roi_size`` do. ``None``:
-            windows are of ``roi_size``.
+        roi_size_max: the largest window of a 'same' network. Of ``roi_size``, this, and the middle
+            of both that one is taken which covers an image, or the body in it, with the fewest
+            voxels; neighbours share as many voxels as windows of ``roi_size`` do. ``None``: windows
+            are of ``roi_size``.
     """
 
     def __init__(

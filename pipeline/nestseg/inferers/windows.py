@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 
 from monai.data.utils import dense_patch_slices
 from torch import Tensor
@@ -61,12 +62,11 @@ def laid(
     if tiling.roi_size_max is not None:
         largest = tuple(map(min, geometry.input_within(tiling.roi_size_max), size))
         covered = _around(found, smallest, geometry.period, size)
-        window = tuple(
-            _fitting(range(low, high + 1, period), s.stop - s.start, overlap)
-            for low, high, period, s, overlap in zip(
-                smallest, largest, geometry.period, covered, shared, strict=True
-            )
-        )
+        grown = [
+            range(low, high + 1, period)
+            for low, high, period in zip(smallest, largest, geometry.period, strict=True)
+        ]
+        window = _fitting(grown, [s.stop - s.start for s in covered], shared)
     box = _around(found, window, geometry.period, size)
     steps = [
         n if n == whole else n - overlap
@@ -94,23 +94,27 @@ def laid(
     return Windows(axis, window, box, inside, starts, groups, empty)
 
 
-def _fitting(windows: range, covered: int, shared: int) -> int:
-    """The window that computes the fewest voxels along an axis; of equal ones the smallest.
+def _fitting(
+    grown: Sequence[range], covered: Sequence[int], shared: Sequence[int]
+) -> tuple[int, ...]:
+    """The window that computes the fewest voxels; of equal ones the smallest.
 
-    Three are tried: each shape of a window costs who compiles networks seconds, once.
+    Three are tried, the smallest, the middle and the largest along all axes: who compiles networks
+    compiles each shape once, for seconds, and shall not meet a new one with every image.
 
     Args:
-        windows: that the network admits.
-        covered: voxels along the axis.
-        shared: of them by two neighbours.
+        grown: windows that the network admits, per axis.
+        covered: voxels, per axis.
+        shared: of them by two neighbours, per axis.
     """
 
-    def computed(window: int) -> int:
-        rest = max(0, covered - window)
-        return window * (1 - -rest // (window - shared))
+    def computed(window: tuple[int, ...]) -> int:
+        rows = zip(window, covered, shared, strict=True)
+        return prod(w * (1 - -max(0, all_ - w) // (w - both)) for w, all_, both in rows)
 
-    tried = {windows[0], windows[len(windows) // 2], windows[-1]}
-    return min(sorted(tried), key=computed)
+    return min(
+        (tuple(one[int(k * (len(one) - 1))] for one in grown) for k in (0, 0.5, 1)), key=computed
+    )
 
 
 def _around(

@@ -62,6 +62,11 @@ def remembered(candidates: list[Way], task: Task, network: str) -> Way | None:
     return None if found is None else Way(**json.loads(found)["fastest"])
 
 
+def usual(candidates: list[Way], task: Task, network: str) -> Way | None:
+    """Which way won when these were last measured here, for a tile of whatever shape."""
+    return remembered(candidates, replace(task, shape=()), network)
+
+
 def fastest(
     candidates: list[Way], task: Task, network: str
 ) -> tuple[Way | None, Built | None, dict[Way, Exception]]:
@@ -92,7 +97,8 @@ def fastest(
         "fastest": {"runtime": best.runtime, "precision": best.precision},
         "milliseconds": {str(way): round(1000 * one, 3) for way, one in seconds.items()},
     }
-    cache.write(_name(candidates, task, network), json.dumps(record).encode())
+    for place in (task, replace(task, shape=())):
+        cache.write(_name(candidates, place, network), json.dumps(record).encode())
     return best, graphs[best], failed
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nestseg.runtime.backends import backend
 from nestseg.runtime.building import Way, build
-from nestseg.runtime.choosing import fastest, remembered
+from nestseg.runtime.choosing import fastest, remembered, usual
 from nestseg.runtime.contract import Heads, Run, Task, one_line
 
 WORTH: Final = 3
@@ -104,6 +104,9 @@ class Graphs:
         self._seen[place] += 1
         if self._seen[place] < self._worth and self._reserve:
             return self._built(self._reserve[0], task, keep=False)
+        way = usual(self._ways, task, self._network)
+        if way is not None:  # of another shape: one graph to build in place of all
+            return self._built(way, task, keep=True)
         way, graph, failed = fastest(self._ways, task, self._network)
         for other, error in failed.items():
             self._give_up(other, error)

@@ -104,6 +104,18 @@ def test_the_fastest_is_remembered_by_the_next_process(two_ways, monkeypatch, wi
     assert other.graphs.way == "torch fp32"  # nothing is known of these
 
 
+def test_another_shape_takes_what_was_fastest_for_the_last(two_ways, monkeypatch) -> None:
+    fast = load(small(), "sha", CPU)
+    run(fast, graphs.WORTH)
+    winner = fast.graphs.way
+    monkeypatch.setattr(graphs, "fastest", None)  # nothing is measured again
+    for seed in range(graphs.WORTH):
+        with torch.no_grad():
+            fast(torch.cat([tile(seed)] * 2, dim=-1))
+    assert fast.graphs.way == winner
+    assert fast.graphs.notes == ()
+
+
 @pytest.mark.parametrize("kind", ["wrong", "raises", "at_run"])
 def test_what_fails_is_given_up_with_one_line(two_ways, caplog, kind) -> None:
     two_ways[kind] = 0.5 if kind == "wrong" else ValueError("no such\nthing")
@@ -205,7 +217,7 @@ def test_a_library_that_is_absent_is_named_with_the_mend_only_if_asked_for(monke
     def absent():
         raise ImportError("No module named 'openvino'")
 
-    monkeypatch.setattr(backend("openvino"), "_library", absent)
+    monkeypatch.setattr(backend("openvino"), "core", absent)
     fast = load(small(), "sha", CPU)
     run(fast, graphs.WORTH)
     assert fast.graphs.way == "torch fp32"
