@@ -15,8 +15,6 @@ from nestseg.bundle.options import SegmentOptions
 from nestseg.networks import GridUNet
 from nestseg.pruning import quantize as making
 from nestseg.runtime import calibrated
-from nestseg.runtime.backends import int8, openvino
-from nestseg.runtime.contract import Heads
 from nestseg.runtime.fast import load
 from nestseg.runtime.proof import error
 from nestseg_prep.errors import InputError
@@ -125,13 +123,3 @@ def test_every_head_is_calibrated_and_another_batch_is_taken(tmp_path: Path) -> 
     assert 1e-4 < worst < 0.4  # of weights that never learned, on noise
     assert error(fast(x), expected[0]) < 0.4
     assert fast.graphs.way == "openvino int8"
-
-
-def test_convolutions_next_to_image_and_logits_stay_in_floating_point() -> None:
-    net = GridUNet(3, 1, 3, (4, 6), "unet++").eval()
-    model = openvino.converted(Heads(net, every=True), (1, 1, 8, 8, 8))
-    convolutions = [op for op in model.get_ordered_ops() if "Convolution" in op.get_type_name()]
-    shapes = {op.get_friendly_name(): list(op.input(1).get_shape()) for op in convolutions}
-    kept = [shapes[name] for name in int8.outermost(model)]
-    assert sorted(kept) == sorted([[4, 1, 3, 3, 3], [3, 4, 1, 1, 1]])
-    assert len(convolutions) > len(kept)

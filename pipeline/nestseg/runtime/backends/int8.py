@@ -6,7 +6,7 @@ NNCF's post-training quantization of OpenVINO's model; it needs the extra ``fast
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -48,56 +48,15 @@ def calibrate(network: nn.Module, tiles: Sequence[npt.NDArray[np.float32]], fold
     library.set_log_level(logging.ERROR)
     try:
         with redirect_stdout(StringIO()):  # bars of its own
-            model = openvino.converted(heads, tiles[0].shape)
             model = library.quantize(
-                model,
+                openvino.converted(heads, tiles[0].shape),
                 library.Dataset(list(tiles)),
                 subset_size=len(tiles),
                 preset=library.QuantizationPreset.MIXED,  # leaky ReLUs are not symmetric
-                # They are a hundredth of the arithmetic, and most of the loss: 256 steps for a
-                # CT are 8 HU each.
-                ignored_scope=library.IgnoredScope(names=outermost(model)),
             )
         openvino._library().save_model(model, folder / "model.xml", compress_to_fp16=False)
     except Exception as error:  # whatever the libraries raise for a network
         raise InputError(f"cannot be calibrated ({type(error).__name__})") from error
-
-
-def outermost(model: Any) -> list[str]:
-    """Names of the convolutions next to the image and next to the logits.
-
-    Args:
-        model: OpenVINO's.
-    """
-    first = _nearest(model.get_parameters(), _readers)
-    last = _nearest(model.get_results(), _sources)
-    return sorted(first | last)
-
-
-def _nearest(starts: Iterable[Any], following: Callable[[Any], Iterable[Any]]) -> set[str]:
-    """Names of the convolutions that are met first on all ways from some nodes."""
-    found: set[str] = set()
-    waiting = [node for start in starts for node in following(start)]
-    seen: set[str] = set()
-    while waiting:
-        node = waiting.pop()
-        name = str(node.get_friendly_name())
-        if name in seen:
-            continue
-        seen.add(name)
-        if "Convolution" in node.get_type_name():
-            found.add(name)
-        else:
-            waiting += following(node)
-    return found
-
-
-def _readers(node: Any) -> list[Any]:
-    return [place.get_node() for end in node.outputs() for place in end.get_target_inputs()]
-
-
-def _sources(node: Any) -> list[Any]:
-    return [end.get_source_output().get_node() for end in node.inputs()]
 
 
 def _library() -> Any:
