@@ -10,6 +10,8 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 from nestseg.bundle import locate, recipe
+from nestseg.bundle.manifest import digest
+from nestseg.pruning import record
 
 BUNDLES = recipe.recipes(locate.home())
 PRUNED = Path("one_that_was_pruned")
@@ -136,3 +138,9 @@ def test_every_label_of_the_mask_has_a_name(bundle: Path) -> None:
     pred = metadata["network_data_format"]["outputs"]["pred"]
     assert [int(value) for value in pred["channel_def"]] == list(range(pred["num_channels"]))
     assert pred["channel_def"]["0"] == "background"
+
+
+@pytest.mark.parametrize("name", ["hippocampus_unetpp", "nuclei_unetpp"])
+def test_its_levels_were_measured_with_its_weights(name: str) -> None:
+    folder = locate.find(name)
+    assert record.read(folder).source.weights_sha256 == digest(folder / "models" / "model.pt")

@@ -463,7 +463,9 @@ def test_nothing_but_the_bundle_was_written(pruned: Path) -> None:
     assert [path.name for path in pruned.parent.iterdir()] == ["small"]
     source = {path.relative_to(locate.find(BUNDLE)) for path in locate.find(BUNDLE).rglob("*")}
     made = {path.relative_to(pruned) for path in pruned.rglob("*")}
-    assert made - source == {Path(record.FILE_NAME), Path("docs/pruning.png")}
+    written = {Path(record.FILE_NAME), Path("docs/pruning.png")}
+    assert made >= written
+    assert made - source <= written
 
 
 @pytest.mark.slow
