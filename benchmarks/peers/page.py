@@ -83,8 +83,8 @@ def _forward(found: Mapping[str, Any]) -> str:
         limits = ", ".join(f"{kind} {rate:.0f}" for kind, rate in peak["gflops"].items() if rate)
         note = (
             f"\n\nOne tile takes {peak['tile_gflop']:.0f} GFLOP. This machine's matrix products "
-            f"(torch, 2048²) reach, in GFLOP/s: {limits}. `GFLOP/s` is of one tile as each way "
-            "computes it, stitching and all."
+            f"(torch, 2048²) reach, in GFLOP/s: {limits}. `GFLOP/s` is of one tile through the "
+            "network, without stitching."
         )
     header = ["way", "s", f"{MONAI.name} /", f"{NNUNET.name} /", "one tile s", "GFLOP/s", *DICE]
     rows = []

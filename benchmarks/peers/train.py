@@ -1,4 +1,4 @@
-"""``python -m benchmarks.peers.train``: the committed weights, from phantoms with fixed seeds.
+"""``python -m benchmarks.peers.train > weights.log``: the committed weights, from seeded phantoms.
 
 The phantom is what is learnt, so that masks have clear borders and two ways to compute them can be
 held against each other. The figures of such a network say nothing about patients.

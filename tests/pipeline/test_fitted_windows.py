@@ -19,13 +19,13 @@ from nestseg_prep.geometry import AxisGeometry, Geometry
 PERIOD, ROI, LARGEST, OVERLAP = 4, 16, 24, 0.25
 GEOMETRY = Geometry((AxisGeometry(0, PERIOD, 0, PERIOD),) * 3)
 SHAPES = st.tuples(*[st.integers(4, 24).map(lambda n: n * PERIOD)] * 3)
-DONE = ((0, 0),) * 3
+UNPADDED = ((0, 0),) * 3
 
 
 def windows(shape: tuple[int, ...], largest: int | None, body: Tensor | None = None) -> Windows:
     most = None if largest is None else (largest,) * 3
     tiling = Tiling((ROI,) * 3, OVERLAP, 1, None, most)
-    return laid(shape, DONE, body, GEOMETRY, tiling)
+    return laid(shape, UNPADDED, body, GEOMETRY, tiling)
 
 
 def computed(found: Windows) -> int:

@@ -43,8 +43,8 @@ class _Absent(MetaPathFinder):
 def import_monai() -> None:
     """Import MONAI, the packages ``LEFT_OUT`` aside; for a process that does nothing but segment.
 
-    MONAI's engines, handlers and tables do not work in this process from now on. What was imported
-    before stays as it is.
+    MONAI's engines, handlers and tables, and what it does by scikit-image (connected components,
+    say), do not work in this process from now on. What was imported before stays as it is.
     """
     absent = _Absent()
     sys.meta_path.insert(0, absent)
