@@ -118,7 +118,9 @@ The first volume on the network's grid, from voxels in memory to labels on the s
 
 def _whole(found: Mapping[str, Any]) -> str:
     sitting = found["sittings"]["whole"]
-    header = ["way", "s", "CPU s", "peak GB"]
+    ours, peers = (sitting["size"].get(key, 0) for key in ("series", "peer_series"))
+    fewer = f" (the peers get the first {peers} of them, for their time)" if peers else ""
+    header = ["way", "s a series", "CPU s a series", "peak GB"]
     header += [f"{what} {peer.name} /" for peer in (MONAI, NNUNET) for what in ("time", "memory")]
     rows = []
     for row in found["sections"]["whole"]:
@@ -129,11 +131,11 @@ def _whole(found: Mapping[str, Any]) -> str:
         rows.append(
             [
                 row["name"],
-                *(number(median[key], 1) for key in ("wall_s", "cpu_s", "peak_gb")),
+                *(number(median[key], 1) for key in ("series_s", "series_cpu_s", "peak_gb")),
                 *(
                     ratio(row, peer.name, key)
                     for peer in (MONAI, NNUNET)
-                    for key in ("wall_s", "peak_gb")
+                    for key in ("series_s", "peak_gb")
                 ),
                 *dice(row),
             ]
@@ -143,7 +145,7 @@ def _whole(found: Mapping[str, Any]) -> str:
 
 {_sitting(found, "whole")}
 
-A folder of {sitting["size"]["series"]} series to masks on disk: start of the program, reading, \
+A folder of {ours} series{fewer} to masks on disk: start of the program, reading, \
 resampling, network, the way back, writing. `nestseg segment` and `python -m monai.bundle run` \
 (stock transforms) read {sitting["source"]}; nnU-Net reads NIfTI, with its own preprocessing and \
 export, three processes each. Memory is the largest sum of the resident memory of all processes \

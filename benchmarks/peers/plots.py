@@ -25,14 +25,14 @@ def draw(found: Mapping[str, Any], folder: Path) -> None:
     if "forward" in sections:
         bars(sections["forward"], ("forward_s",), folder / PICTURES["forward"])
     if "whole" in sections:
-        bars(sections["whole"], ("wall_s", "peak_gb"), folder / PICTURES["whole"])
+        bars(sections["whole"], ("series_s", "peak_gb"), folder / PICTURES["whole"])
     if "levels" in sections:
         curve(sections["levels"], folder / LEVELS_PICTURE)
 
 
 _TITLES = {
     "forward_s": "time of the peer / ours (forward and stitching)",
-    "wall_s": "time of the peer / ours (end to end)",
+    "series_s": "time of the peer / ours (end to end, a series)",
     "peak_gb": "peak memory of the peer / ours",
 }
 

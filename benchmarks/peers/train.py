@@ -28,12 +28,19 @@ from nestseg.networks import GridUNet
 from nestseg_prep.transforms import LoadVolumed
 
 SEED = 0
-CASES = ((120, 120, 80), (3.0, 3.0, 3.6)), ((160, 128, 100), (1.9, 2.4, 2.4))
+# Organs are fractions of a phantom, so their true sizes differ; the last two are those of `full`
+# and `short` in `sizes.py`, on fewer voxels.
+CASES = (
+    ((120, 120, 80), (3.0, 3.0, 3.6)),
+    ((160, 128, 100), (1.9, 2.4, 2.4)),
+    ((256, 256, 150), (1.6, 1.6, 2.0)),
+    ((256, 256, 80), (1.0, 1.0, 2.0)),
+)
 PATCH = (32, 32, 32)
 BATCH = 2
-STEPS = 1000
+STEPS = 2500
 SETTLING = 24
-RATE = 4e-4
+RATE = 1e-3
 
 
 def patches(steps: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,15 @@ from nestseg_prep.dicom.scan import scan
 from nestseg_prep.site_key import VARIABLE
 
 KEY = "the key of the benchmarks"
+PEERS = "for peers"
 
 
 def run(folder: Path, size: Size, ways: tuple[Way, ...]) -> list[dict[str, Any]]:
     """One row for each way; as :func:`benchmarks.peers.forward_section.run`."""
     os.environ[VARIABLE] = KEY  # the names of our masks follow from it
+    _for_peers(folder, size)
     found = rows.interleaved(ways, size.whole_rounds, lambda way: _run(folder, size, way))
-    cases = len(list((folder / "nifti").iterdir()))
+    cases = size.peer_series or size.series
     read = _reader(folder)
     truth = partial(read, {"slug": "", "program": "truth"})
     rows.agree(found, read, truth if (folder / "truth").is_dir() else None, cases)
@@ -36,24 +39,47 @@ def _run(folder: Path, size: Size, way: Way) -> measure.Run:
     out = _out(folder, way.slug)
     shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(exist_ok=True)
-    source = _source(folder)
+    if way.kind == "ours":
+        done, series = _ours(folder, size, way, out), size.series
+    else:
+        done, series = _peer(folder / PEERS, size, way, out), size.peer_series or size.series
+    a_series = {"series_s": done.wall_s / series, "series_cpu_s": done.cpu_s / series}
+    return replace(done, said=done.said | a_series)
+
+
+def _ours(folder: Path, size: Size, way: Way, out: Path) -> measure.Run:
     bundle = write(folder, size.patch, way.tiling)
+    words = ["-m", "nestseg.cli", "segment", _source(folder), "--bundle", bundle, "--out", out]
+    return measure.run([sys.executable, *words, *way.arguments], {VARIABLE: KEY})
+
+
+def _peer(folder: Path, size: Size, way: Way, out: Path) -> measure.Run:
     if way.program == "nnunet":
         options = ["--patch", str(list(size.patch)), "--overlap", str(way.tiling.overlap)]
         images, python = folder / "nifti", environment.make()
         return measure.python("nnunet", "folder", images, out, *options, interpreter=python)
-    if way.program == "monai":
-        config = bundle / "configs" / "stock.json"
-        words = ["-m", "monai.bundle", "run", "--config_file", config, "--bundle_root", bundle]
-        words += ["--dataset_dir", source, "--output_dir", out]
-        return measure.run([sys.executable, "-W", "ignore", *words])
-    words = ["-m", "nestseg.cli", "segment", source, "--bundle", bundle, "--out", out]
-    return measure.run([sys.executable, *words, *way.arguments], {VARIABLE: KEY})
+    bundle = write(folder, size.patch, way.tiling)
+    config = bundle / "configs" / "stock.json"
+    words = ["-m", "monai.bundle", "run", "--config_file", config, "--bundle_root", bundle]
+    words += ["--dataset_dir", _source(folder), "--output_dir", out]
+    return measure.run([sys.executable, "-W", "ignore", *words])
 
 
 def _source(folder: Path) -> Path:
     """DICOM where there is some; nnU-Net alone reads none."""
     return next(path for path in (folder / "dicom", folder / "nifti") if path.is_dir())
+
+
+def _for_peers(folder: Path, size: Size) -> None:
+    """A folder that shows the peers their series, as links."""
+    shutil.rmtree(folder / PEERS, ignore_errors=True)
+    for kind in ("dicom", "nifti"):
+        there = folder / kind
+        found = sorted(there.iterdir()) if there.is_dir() else []
+        for path in found[: size.peer_series or None]:
+            link = folder / PEERS / kind / path.name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path)
 
 
 def _out(folder: Path, slug: str) -> Path:

@@ -30,7 +30,7 @@ from nestseg_prep.volume import Volume
 
 MOST_LOST: Final = 0.002
 """Of the mean Dice against float32, for the model to be kept."""
-TILES: Final = 128
+TILES: Final = 32
 _SURFACE_MM: Final = 1.0  # of a score that is not looked at here
 _FLOAT32 = SegmentOptions(runtime="torch")
 _INT8 = SegmentOptions(precision="int8")

@@ -123,3 +123,18 @@ def test_every_head_is_calibrated_and_another_batch_is_taken(tmp_path: Path) -> 
     assert 1e-4 < worst < 0.4  # of weights that never learned, on noise
     assert error(fast(x), expected[0]) < 0.4
     assert fast.graphs.way == "openvino int8"
+
+
+def test_tiles_of_air_do_not_narrow_the_ranges(tmp_path: Path) -> None:
+    """NNCF's own ranges are means over tiles: among seven tiles of air, bone would be cut off."""
+    from nestseg.runtime.backends import int8  # noqa: PLC0415
+
+    torch.manual_seed(0)
+    net = GridUNet(2, 1, 2, (8, 12), norm=None).eval()
+    air = [np.full((1, 1, 16, 16), -2, np.float32) for _ in range(7)]
+    bone = np.random.default_rng(0).uniform(-2, 2, (1, 1, 16, 16)).astype(np.float32)
+    int8.calibrate(net, [*air, bone], tmp_path)
+    fast = load(net, "sha", torch.device("cpu"), "int8", int8=tmp_path)
+    x = torch.from_numpy(bone)
+    with torch.no_grad():
+        assert error(fast(x), net(x)) < 0.05
