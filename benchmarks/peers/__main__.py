@@ -8,6 +8,7 @@ import shlex
 import sys
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from benchmarks.peers.sizes import SIZES, Size
 
 ROOT = measure.ROOT
 RESULTS = ROOT / "benchmarks" / "results"
+PLACES = {"--json", "--folder"}
 SECTIONS = ("peak", "forward", "whole", "levels", "start", "memory")
 
 
@@ -62,7 +64,7 @@ def measured(given: argparse.Namespace, size: Size) -> dict[str, Any]:
     chosen = ways.chosen(given.ways)
     wanted = [name for name in SECTIONS if name in given.sections.split(",")]
     sitting = {
-        "command": shlex.join(["python", "-m", "benchmarks.peers", *sys.argv[1:]]),
+        "command": command(sys.argv[1:]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "size": asdict(size),
         "input": given.image.name if given.image else "phantoms (CT of a trunk, fixed seeds)",
@@ -82,6 +84,16 @@ def measured(given: argparse.Namespace, size: Size) -> dict[str, Any]:
         found["sections"][name] = _section(name, given.folder, size, chosen)
         found["sittings"][name] = sitting
     return found
+
+
+def command(arguments: list[str]) -> str:
+    """What was typed, without the places where things went."""
+    kept = [
+        word
+        for before, word in pairwise(["", *arguments])
+        if not {before, word} & PLACES and not word.startswith(tuple(f"{one}=" for one in PLACES))
+    ]
+    return shlex.join(["python", "-m", "benchmarks.peers", *kept])
 
 
 def _weights() -> None:
@@ -128,7 +140,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("--size", choices=SIZES, default="short")
     parser.add_argument("--sections", default=",".join(SECTIONS), help="separated by commas")
-    parser.add_argument("--ways", default="", help="words of the names of our ways to run; all")
+    parser.add_argument("--ways", default="", help="words of the names of ours to run (a+b: both)")
     parser.add_argument("--image", type=Path, help="NIfTI of a real CT in the place of phantoms")
     parser.add_argument("--slices", type=int, help="of each phantom")
     parser.add_argument("--series", type=int, help="phantoms in the folder of the whole way")

@@ -26,7 +26,9 @@ STOCK_OVERLAP = 0.5  # MONAI's tutorials', and nnU-Net's step size of 0.5
 EQUAL = Tiling("equal tiles", STOCK_OVERLAP)
 QUARTER = Tiling("overlap 0.25", 0.25)  # what our bundles choose
 # Below -925 HU there is air with noise, and no organ of the phantom: such tiles need no network.
-OWN = Tiling("own tiling", 0.25, {"background_at_most": -1.85, "roi_size_max": (128, 128, 128)})
+AIR = {"background_at_most": -1.85}
+BODY = Tiling("equal overlap, body only", STOCK_OVERLAP, AIR)
+OWN = Tiling("own tiling", 0.25, AIR | {"roi_size_max": (128, 128, 128)})
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,10 @@ PEERS = (MONAI, NNUNET)
 
 
 def _ours(name: str, **options: str) -> list[Way]:
-    """A way with the peers' tiles, and with our own."""
+    """A way with the peers' tiles, with those of them that hold body, and with our own."""
     return [
-        Way(f"nestseg {name}, {tiling.name}", "nestseg", tiling, options) for tiling in (EQUAL, OWN)
+        Way(f"nestseg {name}, {tiling.name}", "nestseg", tiling, options)
+        for tiling in (EQUAL, BODY, OWN)
     ]
 
 
@@ -95,12 +98,17 @@ EVERY = (*PEERS, *OURS)
 def chosen(names: str) -> tuple[Way, ...]:
     """Ways whose names hold one of the given words, separated by commas; all if none is given.
 
-    The peers stay: without them there is nothing to compare with.
+    Words that are joined by ``+`` must all be there: ``bf16+own``. The peers stay: without them
+    there is nothing to compare with.
     """
     words = [word.strip().lower() for word in names.split(",") if word.strip()]
     if not words:
         return EVERY
-    return (*PEERS, *(way for way in OURS if any(word in way.name.lower() for word in words)))
+
+    def wanted(name: str) -> bool:
+        return any(all(part in name for part in word.split("+")) for word in words)
+
+    return (*PEERS, *(way for way in OURS if wanted(way.name.lower())))
 
 
 def whole(some: tuple[Way, ...]) -> tuple[Way, ...]:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.peers import figures, plots, rows, ways
+from benchmarks.peers.__main__ import command
 from benchmarks.peers.measure import UNAVAILABLE, Run
 from benchmarks.peers.page import page
 from benchmarks.peers.ways import Way
@@ -117,3 +118,8 @@ def test_pictures_are_drawn(found: dict[str, Any], tmp_path: Path) -> None:
     for path in tmp_path.iterdir():
         with Image.open(path) as picture:
             assert picture.width > 400
+
+
+def test_a_command_is_told_without_the_places_of_one_machine() -> None:
+    typed = ["--size", "tiny", "--json", "/a/b.json", "--folder=/c", "--ways", "own tiling"]
+    assert command(typed) == "python -m benchmarks.peers --size tiny --ways 'own tiling'"

@@ -98,6 +98,8 @@ def test_masks_in_other_storage_orders_are_the_same(tmp_path: Path) -> None:
 def test_ways_are_chosen_by_words_and_the_peers_stay() -> None:
     names = [way.name for way in ways.chosen("int8, as installed")]
     assert names[:2] == [peer.name for peer in ways.PEERS]
-    assert len(names) == 7
+    assert len(names) == 8
     assert all("int8" in name or "as installed" in name for name in names[2:])
+    both = [way.name for way in ways.chosen("openvino bf16+own")]
+    assert both == [*names[:2], "nestseg openvino bf16, own tiling"]
     assert len({way.slug for way in ways.EVERY}) == len(ways.EVERY)

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from nestseg.batch.jobs import Job, Limits, Loaded, Settings
 from nestseg.batch.messages import Entered, Refused, Stage
-from nestseg.bundle import lean_start, locate
+from nestseg.bundle import lean_start
+from nestseg.bundle.familiar import is_familiar
 from nestseg_prep import process_memory
 from nestseg_prep.errors import InputError, describe
 
@@ -56,11 +57,8 @@ def main(socket: str, parent: str) -> None:
 
 
 def start_lean(settings: Settings) -> None:
-    """Import MONAI without what nestseg's own bundles never use; in a process of a worker's own.
-
-    What a bundle from elsewhere uses nobody knows.
-    """
-    if all(locate.is_ours(one) for one in (settings.bundle, *settings.options.ensemble)):
+    """Import MONAI without what nestseg's own bundles never use; in a process of a worker's own."""
+    if all(map(is_familiar, (settings.bundle, *settings.options.ensemble))):
         lean_start.import_monai()
 
 

@@ -12,12 +12,12 @@ from nestseg_prep.site_key import mark_folder
 
 def refuse_unlisted(bundle: Path) -> None:
     """Raise an InputError if the static audit finds anything in a bundle from elsewhere."""
-    from nestseg.bundle import audit, findings, manifest
+    from nestseg.bundle.auditing import refusals
 
-    found = findings.errors(manifest.check(bundle, demanded=False) + audit.audit(bundle))
+    found = refusals(bundle)
     if found:
         more = f" (and {len(found) - 1} more: `nestseg bundle check`)" if len(found) > 1 else ""
-        raise InputError(f"{bundle.name}: {found[0].line}{more}; --trust runs it all the same")
+        raise InputError(f"{bundle.name}: {found[0]}{more}; --trust runs it all the same")
 
 
 def check_writable(out: Path, inputs: list[Path]) -> None:

@@ -1,0 +1,40 @@
+"""Whether a bundle from elsewhere needs no more of MONAI than our own bundles do. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nestseg.bundle import locate
+
+
+def is_familiar(bundle: Path) -> bool:
+    """Whether its inference config names and evaluates only what one of ours does.
+
+    Such are the bundles that ``nestseg bundle new`` makes. Of any other nobody knows what it uses.
+    """
+    if locate.is_ours(bundle):
+        return True
+    known = {one for name in locate.names() for one in _named(locate.home() / name)}
+    try:
+        return known.issuperset(_named(bundle))
+    except (OSError, ValueError):  # YAML, or damaged: who loads it says so
+        return False
+
+
+def _named(bundle: Path) -> Iterator[str]:
+    """Every target, and every expression."""
+    return _within(json.loads((bundle / "configs" / "inference.json").read_text()), "")
+
+
+def _within(item: Any, key: str) -> Iterator[str]:
+    if isinstance(item, dict):
+        for name, value in item.items():
+            yield from _within(value, name)
+    elif isinstance(item, list):
+        for value in item:
+            yield from _within(value, key)
+    elif isinstance(item, str) and (key == "_target_" or item.startswith("$")):
+        yield item
