@@ -69,6 +69,9 @@ def _ours(patch: tuple[int, int, int], tiling: Tiling) -> dict[str, Any]:
     for name in ("background_at_most", "roi_size_max"):  # what tells tilings apart is in `more`
         config["inferer"].pop(name, None)
     config["inferer"] |= tiling.more
+    # As the stock config: the logits go back to the image, and the argmax comes last.
+    argmax, invert, *rest = config["postprocessing"]["transforms"]
+    config["postprocessing"]["transforms"] = [invert | {"nearest_interp": False}, argmax, *rest]
     config["selection"]["extent_mm"][0] = SMALLEST_MM
     return config
 

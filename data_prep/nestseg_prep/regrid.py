@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,22 @@ _DIGITS: Final = 9
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.intp]
+
+
+class Line(NamedTuple):
+    """Where the voxels along a target axis lie between two voxels of the source axis along it.
+
+    Attributes:
+        axis: of the source.
+        low: the voxel before, one for each voxel of the target.
+        high: the voxel behind; the same where the axis has one voxel.
+        weight: of ``high``, 0 to 1; beyond an edge the edge's voxel counts alone.
+    """
+
+    axis: int
+    low: Indices
+    high: Indices
+    weight: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +90,19 @@ class Regrid:
             out[:, :, place] = turned[:, :, k_of[k]][i[:, None], j]
         return out
 
+    def lines(self) -> tuple[Line, ...] | None:
+        """For each target axis how its voxels lie along the source; ``None`` if axes lie across."""
+        axes = self._parallel()
+        if axes is None:
+            return None
+        return tuple(self._line(k, axis) for k, axis in enumerate(axes))
+
+    def _line(self, axis: int, source_axis: int) -> Line:
+        last = self.source[source_axis] - 1
+        places = self._places(axis, source_axis).round(_DIGITS).clip(0, last)
+        low = np.floor(places).astype(np.intp).clip(0, max(0, last - 1))
+        return Line(source_axis, low, np.minimum(low + 1, last), places - low)
+
     def _parallel(self) -> tuple[int, ...] | None:
         """For each target axis the source axis along it; ``None`` if one lies across."""
         matrix = self.to_source[:3, :3]
@@ -84,8 +113,11 @@ class Regrid:
         return axes if len(set(axes)) == 3 and drift <= _STRAIGHT else None
 
     def _along(self, axis: int, source_axis: int) -> Indices:
+        return _index(self._places(axis, source_axis), self.source[source_axis])
+
+    def _places(self, axis: int, source_axis: int) -> npt.NDArray[np.float64]:
         start, step = self.to_source[source_axis, 3], self.to_source[source_axis, axis]
-        return _index(start + step * np.arange(self.target[axis]), self.source[source_axis])
+        return np.asarray(start + step * np.arange(self.target[axis]))
 
     def _plane(self, k: int) -> tuple[Indices, ...]:
         i, j = (np.arange(size, dtype=np.float64) for size in self.target[:2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -303,3 +304,29 @@ def test_options_travel_to_workers_without_torch() -> None:
         "sys.exit('torch' in sys.modules or 'monai' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("spacing", [(0.9, 1.1, 1.3), (0.4, 0.45, 2.6)])
+def test_logits_may_be_inverted_before_the_argmax(folder: Path, tmp_path: Path, spacing) -> None:
+    """As MONAI's own bundles do it; voxel for voxel what its ``Invertd`` gives."""
+    copy = tmp_path / "logits"
+    shutil.copytree(folder, copy)
+    path = copy / "configs" / "inference.json"
+    config = json.loads(path.read_text())
+    argmax, invert, *rest = config["postprocessing"]["transforms"]
+    config["postprocessing"]["transforms"] = [invert | {"nearest_interp": False}, argmax, *rest]
+    path.write_text(json.dumps(config))
+    bundle = tiny(loaded.load(copy))
+    volume = crop(spacing)
+    assert bundle.takes_options
+    data = bundle._preprocessing({"image": volume})
+    with torch.no_grad():
+        logits = bundle._inferer(data["image"][None], bundle._network)[0]
+    expected = bundle._postprocessing({**data, "pred": logits})["pred"]
+    found = bundle.examine(volume)
+    assert found.notes == ()
+    np.testing.assert_array_equal(found.mask.affine, volume.affine)
+    differs = found.mask.array != np.asarray(expected[0]).astype(np.uint8)
+    assert differs.mean() < 1e-4  # ties of rounding
+    nearest = tiny(loaded.load(folder)).examine(volume)
+    assert (found.mask.array != nearest.mask.array).any()

@@ -13,6 +13,7 @@ import torch
 from monai.transforms import AsDiscreted, CopyItemsd, Invertd
 
 from nestseg.bundle import ensembles, maps, way_back
+from nestseg.bundle.linear_back import LinearBack
 from nestseg.bundle.options import SegmentOptions
 from nestseg.bundle.passes import check_mirrored, check_same_labels, mirrored_axes
 from nestseg.inferers import Answers, OverlapTileInferer
@@ -35,6 +36,7 @@ class Examined:
     Attributes:
         maps: on the network's grid.
         back: takes one of them to the voxels of the image.
+        mask: the labels on the voxels of the image, if they did not go there as the others do.
         grid: the same as a map between grids, where it can be one.
         notes: what was done differently than asked.
         computed_by: by which library, in which numbers.
@@ -42,6 +44,7 @@ class Examined:
 
     maps: maps.Maps
     back: Callable[[Array], Array]
+    mask: Array | None
     grid: Regrid | None
     notes: tuple[str, ...]
     computed_by: str
@@ -103,7 +106,7 @@ def _single(found: Examined, volume: Volume, options: SegmentOptions) -> Segment
 
     kept = found.maps.probabilities
     return Segmentation(
-        _on(volume, found.back(labels)),
+        _on(volume, found.back(labels) if found.mask is None else found.mask),
         score,
         uncertainty_map,
         found.notes,
@@ -115,8 +118,8 @@ def _single(found: Examined, volume: Volume, options: SegmentOptions) -> Segment
 def _examined(
     bundle: LoadedBundle, volume: Volume, options: SegmentOptions, *, keep: bool
 ) -> Examined:
-    invert = inversion(bundle)
-    assert invert is not None  # noqa: S101  check() saw to it
+    way = inversion(bundle)
+    assert way is not None  # noqa: S101  check() saw to it
     if options.gentle and options.precision != "int8":  # another graph would take more memory
         options = replace(options, runtime="torch")
     network = bundle.answering(options)
@@ -132,19 +135,27 @@ def _examined(
         shape = image.shape[1 : 1 + len(network.geometry.axes)]
         tile = " × ".join(map(str, inferer.tiling(network, shape).roi_size))
         notes = (f"computed in tiles of {tile} voxels to save memory",)
+    grid = way_back.regrid(image, volume)
+    linear = None
+    if way.of_logits:
+        if grid is not None and grid.lines() is not None:
+            linear = LinearBack(grid)
+        else:
+            notes += ("labels went back to the image by the nearest voxel",)
     found = maps.compute(
         image.to(bundle.device),
         Answers(network, axes),
         inferer,
         keep_probabilities=keep,
+        back=linear,
     )
     graphs = graphs_of(network)
     notes += graphs.notes
-    grid = way_back.regrid(image, volume)
+    mask = None if linear is None else linear.labels
     if grid is not None:
-        return Examined(found, grid.nearest, grid, notes, graphs.way)
-    back = partial(way_back.inverted, data=data, invert=invert, volume=volume)
-    return Examined(found, back, None, notes, graphs.way)
+        return Examined(found, grid.nearest, mask, grid, notes, graphs.way)
+    back = partial(way_back.inverted, data=data, invert=way.invert, volume=volume)
+    return Examined(found, back, None, None, notes, graphs.way)
 
 
 def _as_configured(bundle: LoadedBundle, volume: Volume, options: SegmentOptions) -> Array:
@@ -158,16 +169,32 @@ def _as_configured(bundle: LoadedBundle, volume: Volume, options: SegmentOptions
     return way_back.on_source_grid(bundle._postprocessing(data)["pred"], volume, kind)
 
 
-def inversion(bundle: LoadedBundle) -> Invertd | None:
+@dataclass(frozen=True)
+class WayBack:
+    """How a bundle goes from logits to labels on the voxels of the image.
+
+    Attributes:
+        invert: the inversion of its preprocessing.
+        of_logits: whether it inverts the logits, linearly, and then takes the argmax; otherwise the
+            labels, to the nearest voxel.
+    """
+
+    invert: Invertd
+    of_logits: bool
+
+
+def inversion(bundle: LoadedBundle) -> WayBack | None:
     """The way back of a bundle that stitches, takes the argmax and goes back, and no more."""
-    first, *rest = bundle._postprocessing.transforms
-    if not isinstance(bundle._inferer, OverlapTileInferer) or not _is_argmax(first):
+    steps = [s for s in bundle._postprocessing.transforms if not isinstance(s, CopyItemsd)]
+    if not isinstance(bundle._inferer, OverlapTileInferer) or len(steps) != 2:
         return None
-    inversions = [step for step in rest if isinstance(step, Invertd)]
-    others = [step for step in rest if not isinstance(step, (Invertd, CopyItemsd))]
-    if len(inversions) != 1 or others or not all(inversions[0].nearest_interp):
+    of_logits = isinstance(steps[0], Invertd)
+    invert, argmax = steps if of_logits else reversed(steps)
+    if not isinstance(invert, Invertd) or not _is_argmax(argmax):
         return None
-    return inversions[0]
+    if any(nearest == of_logits for nearest in invert.nearest_interp):
+        return None
+    return WayBack(invert, of_logits)
 
 
 def _is_argmax(step: Any) -> bool:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nestseg.bundle.linear_back import LinearBack
 from nestseg.inferers import Answers, OverlapTileInferer
 from nestseg.outputs.segmentation import Stored, stored
 
@@ -30,7 +31,12 @@ class Maps:
 
 
 def compute(
-    image: Tensor, answers: Answers, inferer: OverlapTileInferer, *, keep_probabilities: bool
+    image: Tensor,
+    answers: Answers,
+    inferer: OverlapTileInferer,
+    *,
+    keep_probabilities: bool,
+    back: LinearBack | None = None,
 ) -> Maps:
     """Reduce what a network answers to an image while it is stitched, slab by slab.
 
@@ -39,6 +45,7 @@ def compute(
         answers: of the network.
         inferer: that stitches.
         keep_probabilities: whether the softmax of the logits is kept.
+        back: is shown all logits, and takes them to the voxels of the image.
     """
     shape = tuple(image.shape[1:])
     labels: npt.NDArray[Any] | None = None
@@ -56,7 +63,10 @@ def compute(
                 )
             # The same as argmax over the first axis, which torch takes ten times as long for.
             most = logits.max(dim=0).indices
-            labels[slab.place] = (most.to(torch.uint8) if classes <= 256 else most).cpu().numpy()
+            most = most.to(torch.uint8) if classes <= 256 else most
+            labels[slab.place] = most.cpu().numpy()
+            if back is not None:
+                back.add(slab.axis, slab.start, logits, most)
             if disagreement is not None:
                 disagreement[slab.place] = stored(rest[0].float().cpu().numpy())
             if probabilities is not None:
