@@ -137,13 +137,28 @@ def test_signed_values_are_extended_from_their_highest_stored_bit(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("bits", "intercept", "dtype"), [(12, -1024, "int16"), (16, 0, "uint16"), (16, -1024, "int32")]
+    ("bits", "intercept", "highest", "dtype"),
+    [
+        (12, -1024, 4095, "int16"),
+        (16, 0, 0, "uint16"),
+        (16, -1024, 0, "int16"),
+        (16, -1024, 32767 + 1024, "int16"),
+        (16, -1024, 32768 + 1024, "int32"),
+    ],
 )
-def test_integers_get_the_smallest_type_that_cannot_overflow(bits, intercept, dtype, tmp_path):
-    change = phantom.setting(BitsStored=bits, HighBit=bits - 1, RescaleIntercept=intercept)
-    series = phantom.every(change)(Phantom(slices=3, columns=8, rows=8).datasets())
-    phantom.write(series, tmp_path)
-    assert read_volume(only_series(tmp_path)).array.dtype == dtype
+def test_integers_get_the_smallest_type_that_holds_them(bits, intercept, highest, dtype, tmp_path):
+    def change(ds):
+        phantom.setting(BitsStored=bits, HighBit=bits - 1, RescaleIntercept=intercept)(ds)
+        if highest and ds.InstanceNumber == 2:
+            stored = phantom.get_pixels(ds).copy()
+            stored[3, 4] = highest
+            phantom.set_pixels(ds, stored)
+
+    source = Phantom(slices=3, columns=8, rows=8)
+    phantom.write(phantom.every(change)(source.datasets()), tmp_path)
+    array = read_volume(only_series(tmp_path)).array
+    assert array.dtype == dtype
+    assert array.max() == max(highest, source.truth.array.max() + 1024) + intercept
 
 
 def test_a_refused_series_cannot_be_read(tmp_path):

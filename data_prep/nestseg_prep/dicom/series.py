@@ -29,8 +29,8 @@ def read_series(ref: SeriesRef) -> Volume:
         ref: an accepted DICOM series of a scan.
 
     Returns:
-        ``(i, j, k)`` in the storage order of dcm2niix (``stack.Stack``), true values: integers
-        where every slope and intercept is one, otherwise float32.
+        ``(i, j, k)`` in the storage order of dcm2niix (``stack.Stack``), true values: the smallest
+        integers that hold them where every slope and intercept is one, otherwise float32.
 
     Raises:
         InputError: the series was refused, or a file of it is gone, changed or cannot be decoded.
@@ -63,8 +63,11 @@ def read_stored(ref: SeriesRef) -> npt.NDArray[Any]:
         msg = f"series {ref.key}: refused; {ref.refusal or 'not a DICOM series'}"
         raise InputError(msg)
     columns, rows, count = ref.source.columns, ref.source.rows, len(ref.slices)
+    allowed = value_type(ref)
+    # Sixteen stored bits and an intercept allow values that no scanner writes: twice the memory.
+    kind = np.dtype(np.int16) if allowed == np.int32 else allowed
     # Fortran order: a slice is one piece of memory, as it is in the file.
-    array = np.empty((columns, rows, count), dtype=value_type(ref), order="F")
+    array = np.empty((columns, rows, count), dtype=kind, order="F")
     opened: tuple[object, FileDataset] | None = None
     for k, one in enumerate(ref.slices):
         try:
@@ -78,7 +81,10 @@ def read_stored(ref: SeriesRef) -> npt.NDArray[Any]:
         if values.shape != (rows, columns):
             msg = f"series {ref.key}: slice {k + 1} of {count} changed its size; scan again"
             raise InputError(msg)
-        array[:, ::-1, k] = _rescaled(values, one.slope, one.intercept, array.dtype).T
+        true = _rescaled(values, one.slope, one.intercept, allowed)
+        if array.dtype != allowed and not _fits(true, array.dtype):
+            array = array.astype(allowed, order="F")
+        array[:, ::-1, k] = true.T
     return array
 
 
@@ -113,6 +119,11 @@ def value_type(ref: SeriesRef) -> DType:
         if bounds.min <= min(ends) and max(ends) <= bounds.max:
             return np.dtype(integer)
     return np.dtype(np.float32)
+
+
+def _fits(values: npt.NDArray[Any], kind: DType) -> bool:
+    bounds = np.iinfo(kind)
+    return bool(bounds.min <= values.min() and values.max() <= bounds.max)
 
 
 def _rescaled(

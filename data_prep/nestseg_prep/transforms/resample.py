@@ -13,7 +13,9 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Compose, Spacingd, SpatialResample
 
 LARGE: Final = 2**25
-"""Voxels, before or after, above which an image is resampled in slabs of about as many."""
+"""Voxels, before or after, above which an image is resampled in slabs."""
+SLAB: Final = 2**22
+"""Voxels that a slab reads or makes, about: MONAI takes some forty bytes for each."""
 _MARGIN: Final = 2  # source voxels around what a slab reads: interpolation takes one
 
 
@@ -52,7 +54,7 @@ class SlabResample(SpatialResample):
         source, target = tuple(img.shape[1:]), tuple(int(n) for n in spatial_size)
         there = np.asarray(dst_affine, np.float64)
         out = torch.empty((len(img), *target), dtype=torch.float32)
-        planes = max(1, LARGE // max(math.prod(source) // target[0], math.prod(target[1:])))
+        planes = max(1, SLAB // max(math.prod(source) // target[0], math.prod(target[1:])))
         for start in range(0, target[0], planes):
             size = (min(planes, target[0] - start), *target[1:])
             corner = _moved(there, (start, 0, 0))

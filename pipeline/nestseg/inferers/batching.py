@@ -52,3 +52,4 @@ def computed(
         inputs += inputs[-1:] * (size - len(some))
         answers = predict(inputs[0] if size == 1 else torch.cat(inputs)).chunk(size)
         yield from zip(some, answers, strict=False)
+        del answers  # before the next ones are made

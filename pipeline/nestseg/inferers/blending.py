@@ -79,6 +79,7 @@ def _slabs(
             if total is None:  # only now the channels are known
                 total = _buffer(windows, part, image)
             total[inner(moved(place, corner))].addcmul_(part.to(total), weights.window)
+            del part  # before the next one is made
         assert total is not None  # noqa: S101  the first group is not empty
         done = min(after - start, deep)
         low, high = max(start, inside[axis].start), min(start + done, inside[axis].stop)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nestseg.runtime import machine
 from nestseg.runtime.contract import Built, Heads, Run, Task, UnavailableError
 
 FIXED_SHAPE = True
@@ -85,8 +86,10 @@ def _model(task: Task) -> Any:
 
 
 def _config(task: Task) -> dict[str, Any]:
+    # What calibration leaves in floating point takes half the memory in bfloat16.
+    halved = task.precision == "int8" and machine.has_bf16(task.device)
     return {
-        "INFERENCE_PRECISION_HINT": _HINTS[task.precision],
+        "INFERENCE_PRECISION_HINT": _HINTS["bf16" if halved else task.precision],
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": task.threads,
@@ -97,15 +100,18 @@ def _config(task: Task) -> dict[str, Any]:
 
 def _runner(compiled: Any) -> Run:
     request = compiled.create_infer_request()
-    count = len(compiled.outputs)
+    tensor = _library().Tensor
+    shapes = [tuple(output.shape) for output in compiled.outputs]
 
     def run(x: Tensor) -> list[Tensor]:
-        # The tile is copied in and the logits are copied out. Shared memory would be less work, but
-        # a request writes its next result where the last one lay.
+        # The tile is copied in, and the logits are written where nothing else will be: a request
+        # with a place of its own for them would write its next result over the last.
         tile = np.ascontiguousarray(x.detach().numpy(), dtype=np.float32)
+        found = [np.empty(shape, np.float32) for shape in shapes]
+        for k, place in enumerate(found):
+            request.set_output_tensor(k, tensor(place, shared_memory=True))
         request.infer([tile], share_inputs=False)
-        found = [request.get_output_tensor(k).data for k in range(count)]
-        return [torch.from_numpy(np.array(values, dtype=np.float32)) for values in found]
+        return [torch.from_numpy(values) for values in found]
 
     return run
 
