@@ -31,7 +31,8 @@ bench: $(READY)  ## beside MONAI and nnU-Net, small: minutes on an idle machine
 bench-full: PEERS = benchmarks/results/peers-full.json
 bench-full: $(READY)  ## the whole, on an idle machine: hours; writes docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.peers --size full --json $(PEERS) --sections peak,forward,levels,start,memory
-	@$(BIN)/python -m benchmarks.peers --size many --json $(PEERS) --sections whole --add --write-page
+	@$(BIN)/python -m benchmarks.peers --size many --json $(PEERS) --sections whole --add --write-page \
+		--ways "as installed+own,openvino bf16+own,openvino int8+own"
 
 bench-parts: $(READY)  ## single parts against other ways to do the same
 	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
