@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.peers.cells import DICE, dice, number, ratio, table
@@ -27,9 +27,9 @@ def page(found: Mapping[str, Any]) -> str:
     if "whole" in sections:
         parts.append(_whole(found))
     if "levels" in sections:
-        parts.append(_levels(sections["levels"]))
+        parts.append(_levels(found))
     if "start" in sections or "memory" in sections:
-        parts.append(_start_and_memory(sections))
+        parts.append(_start_and_memory(found))
     parts.append(_versions(found))
     return "\n\n".join(parts) + "\n"
 
@@ -59,13 +59,16 @@ the peer's against the truth, is **wrong**.\
 
 
 def _sitting(found: Mapping[str, Any], name: str) -> str:
-    """What a section was measured on, and by which command."""
+    """By which command a section was measured, and on what."""
     one = found["sittings"][name]
     shape = "×".join(map(str, one["size"]["shape"]))
-    return (
-        f"`{one['command']}`, {one['date'][:10]}, load before the start {one['load']:.1f}. "
-        f"Input: {one['input']} of {shape} voxels."
-    )
+    return f"{_command(found, name)} Input: {one['input']} of {shape} voxels."
+
+
+def _command(found: Mapping[str, Any], name: str) -> str:
+    """By which command a section was measured, and when."""
+    one = found["sittings"][name]
+    return f"`{one['command']}`, {one['date'][:10]}, load before the start {one['load']:.1f}."
 
 
 def _problems(found: Mapping[str, Any]) -> str:
@@ -156,7 +159,7 @@ of a program.
 ![times and memory](images/{PICTURES["whole"]})"""
 
 
-def _levels(rows: Sequence[Row]) -> str:
+def _levels(found: Mapping[str, Any]) -> str:
     header = ["level", "pictures/s", "with start", "CPU s a picture", "L4's time / this", "peak GB"]
     body = [
         [
@@ -167,10 +170,12 @@ def _levels(rows: Sequence[Row]) -> str:
             number(row["ratio"]["L4"].get("s_per_picture"), 2),
             number(row["median"]["peak_gb"], 2),
         ]
-        for row in rows
+        for row in found["sections"]["levels"]
     ]
     return f"""\
 ## Levels of a UNet++
+
+{_command(found, "levels")}
 
 `nestseg segment --bundle nuclei_unetpp --level …` on pictures of 512², from files to masks; \
 without what the program takes to start, unless the column says so.
@@ -180,7 +185,10 @@ without what the program takes to start, unless the column says so.
 ![levels](images/{LEVELS_PICTURE})"""
 
 
-def _start_and_memory(sections: Mapping[str, Sequence[Row]]) -> str:
+def _start_and_memory(found: Mapping[str, Any]) -> str:
+    sections = found["sections"]
+    names = [name for name in ("start", "memory") if name in sections]
+    commands = "\n\n".join(dict.fromkeys(_command(found, name) for name in names))
     start = [
         [row["name"], f"{number(row['median']['cpu_s'], 2)} CPU s", f"{row['limit_s']} CPU s"]
         for row in sections.get("start", [])
@@ -189,7 +197,8 @@ def _start_and_memory(sections: Mapping[str, Sequence[Row]]) -> str:
         [row["name"], row["reason"] or f"{row['peak_gb']:.2f} GB", f"{row['limit_gb']} GB"]
         for row in sections.get("memory", [])
     ]
-    return f"## Start and memory\n\n{table(['what', 'measured', 'wanted'], start + memory)}"
+    rows = table(["what", "measured", "wanted"], start + memory)
+    return f"## Start and memory\n\n{commands}\n\n{rows}"
 
 
 def _versions(found: Mapping[str, Any]) -> str:

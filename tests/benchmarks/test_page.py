@@ -55,7 +55,9 @@ def found() -> dict[str, Any]:
         "load": 0.1,
     }
     return {
-        "sittings": dict.fromkeys(("peak", "forward", "whole", "levels", "start"), sitting),
+        "sittings": dict.fromkeys(
+            ("peak", "forward", "whole", "levels", "start", "memory"), sitting
+        ),
         "machine": {
             "processor": "CPU",
             "cores": 2,
@@ -90,6 +92,7 @@ def test_every_figure_is_on_the_page(found: dict[str, Any]) -> None:
     assert "- nestseg as installed: Dice 0.9700 with MONAI stock fp32" in text
     assert "| L2 | 4.00 | 1.00 | 0.200 | 2.00 | 0.50 |" in text
     assert "| large | 3.20 GB | 4.0 GB |" in text
+    assert text.count("`python -m benchmarks.peers --size tiny`") == 4  # one for each section
     assert "| larger | MemoryError | 6.0 GB |" in text
     assert "bf16 800" in text
     assert "int8" not in text.split("reach, in GFLOP/s:")[1].split("\n")[0]

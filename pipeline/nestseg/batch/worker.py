@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _FILES = 4096  # open at once
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1  # of glibc's mallopt
-_LARGE = 4 * 2**20  # bytes; a plane of a CT has one million voxels at most
+_LARGE = 4 * 2**20  # bytes of an array that is given back as soon as it is freed
 _FIRST_TO_GO = "800"  # of 1000: the kernel, out of memory, spares the one who keeps the books
 
 
