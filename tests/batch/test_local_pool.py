@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -15,7 +16,10 @@ import pytest
 from nestseg.batch.in_process import InProcessPool
 from nestseg.batch.jobs import Job, Limits, Settings
 from nestseg.batch.local import LocalPool
+from nestseg.batch.processes import environments
 from nestseg.batch.states import Cause
+from nestseg.bundle.options import SegmentOptions
+from nestseg.runtime.choices import Runtime
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.errors import InputError
 
@@ -47,6 +51,21 @@ def test_overlapped_cases_come_out_as_those_run_one_by_one(
         assert outcome.cause is None
         assert overlapped[name].outputs == outcome.outputs
         assert overlapped[name].worker != outcome.worker
+
+
+def test_the_threads_of_torch_wait_asleep_where_openvino_computes(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def policy(runtime: Runtime) -> str | None:
+        (one,) = environments(Settings(tiny_bundle, options=SegmentOptions(runtime=runtime)), 1)
+        return one.get("OMP_WAIT_POLICY")
+
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    there = find_spec("openvino") is not None
+    assert policy("auto") == policy("openvino") == ("PASSIVE" if there else None)
+    assert policy("torch") is None
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert policy("auto") == ("ACTIVE" if there else None)
 
 
 @pytest.mark.slow

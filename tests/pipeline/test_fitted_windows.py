@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nestseg.inferers import OverlapTileInferer
+from nestseg.inferers.overlap_tile import arithmetic
 from nestseg.inferers.slab import Tiling
 from nestseg.inferers.windows import Windows, laid
+from nestseg.networks import GridUNet
 from nestseg_prep.geometry import AxisGeometry, Geometry
 
 PERIOD, ROI, LARGEST, OVERLAP = 4, 16, 24, 0.25
@@ -85,3 +87,44 @@ def test_the_blend_of_grown_windows_is_the_network(shape) -> None:
 def test_windows_do_not_shrink() -> None:
     with pytest.raises(ValueError, match="smaller than roi_size"):
         OverlapTileInferer((16, 16, 16), roi_size_max=(16, 8, 16))
+
+
+FEATURES = (4, 8, 16, 32)
+
+
+def unetpp() -> GridUNet:
+    return GridUNet(features=FEATURES, topology="unet++", norm="batch").eval()
+
+
+@pytest.mark.parametrize("level", [1, 2])
+@pytest.mark.parametrize("largest", [None, (96, 128)])
+def test_windows_of_a_level_grow_into_the_memory_that_it_saves(level, largest) -> None:
+    whole = unetpp()
+    part = whole.pruned(level, keep_shallower=True)
+    inferer = OverlapTileInferer((64, 96), 0.25, 2, None, None, largest).grown(whole, part)
+    assert (inferer.roi_size, inferer.overlap, inferer.sw_batch_size) == ((64, 96), 0.25, 2)
+    before, after = arithmetic(whole), arithmetic(part)
+    assert before and after and inferer.roi_size_max
+    window = part.geometry.input_within(inferer.roi_size_max)
+    limit = before.values(largest or (64, 96))
+    assert after.values(window) <= limit
+    further = tuple(n + part.geometry.period[0] for n in window)
+    assert after.values(further) > limit
+
+
+def test_the_windows_of_the_whole_network_stay() -> None:
+    whole = unetpp()
+    assert OverlapTileInferer((64, 96)).grown(whole, whole).roi_size_max == (64, 96)
+
+
+@pytest.mark.parametrize("more", [{"norm": "instance"}, {"norm": ("group", {"num_groups": 2})}])
+def test_windows_stay_where_norms_take_their_means_over_them(more) -> None:
+    whole = GridUNet(features=FEATURES, topology="unet++", **more)
+    inferer = OverlapTileInferer((64, 96))
+    assert inferer.grown(whole, whole.pruned(1)) is inferer
+
+
+def test_tiles_of_a_valid_network_stay() -> None:
+    whole = GridUNet(features=FEATURES, topology="unet++", padding="valid")
+    inferer = OverlapTileInferer((108, 108))
+    assert inferer.grown(whole, whole.pruned(1)) is inferer

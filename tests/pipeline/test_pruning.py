@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from nestseg import cli
 from nestseg.bundle import loaded, locate, recipe
+from nestseg.bundle.options import SegmentOptions
 from nestseg.networks import GridUNet
 from nestseg.pruning import candidates, cost, record, scores, validation
 from nestseg.pruning.choice import Rule
@@ -116,6 +117,24 @@ def test_a_pruned_bundle_gives_the_masks_of_its_head(
         np.testing.assert_array_equal(masks[-1], replace(full, _network=head).segment(image).array)
     np.testing.assert_array_equal(masks[-1], full.segment(image).array)
     assert not np.array_equal(masks[0], masks[-1])  # the levels do differ
+
+
+def test_a_pruned_bundle_gives_the_masks_of_the_option_in_larger_windows(tmp_path: Path) -> None:
+    source = locate.find("nuclei_unetpp")
+    network = candidates.prunable_network(source)
+    shutil.copytree(source.parent / recipe.PARTS, tmp_path / recipe.PARTS)
+    candidates.write_level(source, network, 2, tmp_path / "level_2")
+    image = Volume(balls((500, 330, 1), 0)[0], np.eye(4))
+    full, pruned = loaded.load(source), loaded.load(tmp_path / "level_2")
+    mask = pruned.segment(image).array
+    assert mask.any()
+    np.testing.assert_array_equal(
+        mask, full.examine(image, SegmentOptions(level=2, runtime="torch")).mask.array
+    )
+    asked = full.inferer_at(2)
+    assert pruned._inferer.roi_size_max == asked.roi_size_max > asked.roi_size
+    for name, text in recipe.render(tmp_path / "level_2").items():
+        assert text == (tmp_path / "level_2" / "configs" / name).read_text()
 
 
 def test_a_pruned_bundle_holds_a_part_of_the_weights_unchanged(levels: dict[int, Path]) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,10 @@ def environments(settings: Settings, workers: int) -> list[dict[str, str]]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = settings.threads or max((cores or 1) // workers, 1)
     common = {"OMP_NUM_THREADS": str(threads)}
+    if settings.options.runtime in ("auto", "openvino") and find_spec("openvino"):
+        # After each small step torch's threads would wait in circles, and take the processor from
+        # OpenVINO's: a quarter of the time of a 2D network.
+        common["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
     kind, _, numbers = (settings.device or "").partition(":")
     if kind == "cpu":
         return [common | {"CUDA_VISIBLE_DEVICES": ""}]

@@ -33,6 +33,7 @@ _FILES = 4096  # open at once
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1  # of glibc's mallopt
 _LARGE = 4 * 2**20  # bytes of an array that is given back as soon as it is freed
+_WRITERS_NICENESS = 10
 _FIRST_TO_GO = "800"  # of 1000: the kernel, out of memory, spares the one who keeps the books
 
 
@@ -111,7 +112,10 @@ class _Worker:
 
     def serve_overlapped(self) -> None:
         """Segment a case while the next is read and the one before is written."""
-        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        with (
+            ThreadPoolExecutor(1) as reader,
+            ThreadPoolExecutor(1, initializer=_stand_back) as writer,
+        ):
             writing = writer.submit(lambda: None)
             reading = reader.submit(self._next)
             while (work := reading.result()) is not None:
@@ -142,6 +146,15 @@ class _Worker:
     def _send(self, message: object) -> None:
         with self._sending:
             self._connection.send(message)
+
+
+def _stand_back() -> None:
+    """Let this thread take what the others leave of the processor.
+
+    A network's threads wait for the slowest of them: one that shares its core halves them all.
+    """
+    if sys.platform == "linux":  # where priorities are those of threads
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _WRITERS_NICENESS)
 
 
 def leave_nothing() -> None:

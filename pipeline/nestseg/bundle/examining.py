@@ -123,7 +123,7 @@ def _examined(
     if options.gentle and options.precision != "int8":  # another graph would take more memory
         options = replace(options, runtime="torch")
     network = bundle.answering(options)
-    inferer = bundle._inferer
+    inferer = bundle.inferer_at(options.level)
     data = bundle._preprocessing({"image": volume})
     image = data["image"]
     axes: tuple[int, ...] = ()

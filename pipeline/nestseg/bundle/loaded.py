@@ -22,6 +22,7 @@ from nestseg.outputs.segmentation import Segmentation
 from nestseg.runtime import calibrated, fast
 from nestseg_prep.errors import InputError
 from nestseg_prep.selection import Selection
+from nestseg_prep.transforms.percentiles import quick_percentiles
 from nestseg_prep.transforms.resample import spare_memory
 from nestseg_prep.volume import Volume
 
@@ -108,6 +109,16 @@ class LoadedBundle:
             self._parts[level] = at_level(self._network, level)
         return self._parts[level]
 
+    def inferer_at(self, level: Level) -> Any:
+        """The inferer, or one for that part of the network.
+
+        Raises:
+            InputError: it has no such head.
+        """
+        if level is None:
+            return self._inferer
+        return self._inferer.grown(self._network, self.network_at(level))
+
     def answering(self, options: SegmentOptions) -> Any:
         """What answers for the network as fast as this machine can; made once for each choice.
 
@@ -149,6 +160,7 @@ def _load(bundle: Path) -> LoadedBundle:
     weights = bundle / "models" / "model.pt"
     read_weights(parts["network"], weights, bundle.name)
     spare_memory(parts["preprocessing"])
+    quick_percentiles(parts["preprocessing"])
     weights_sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
     geometry = getattr(parts["network"], "geometry", None)
     steps = [t for t in parts["postprocessing"].transforms if not isinstance(t, SaveImaged)]

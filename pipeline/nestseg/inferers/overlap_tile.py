@@ -128,6 +128,26 @@ class OverlapTileInferer(Inferer):
             batch = max(1, min(batch, int(values / counted.values(tile))))
         return Tiling(roi_size, self.overlap, batch, self.background_at_most, self.roi_size_max)
 
+    def grown(self, whole: Any, part: Any) -> OverlapTileInferer:
+        """One for a part of a network that needs less memory: its windows may take what it saves.
+
+        As many times as a voxel of the part holds fewer values may a window hold more voxels; fewer
+        windows compute less of an image twice. Of a 'same' ``GridUNet`` whose norms do not take
+        their means over the window: others would see what they were not trained on.
+
+        Args:
+            whole: the network that the windows were chosen for.
+            part: cut off behind one of its heads.
+        """
+        before, after = arithmetic(whole), arithmetic(part)
+        if before is None or after is None or before.normed_by_window or whole.geometry.is_valid:
+            return self
+        window = whole.geometry.input_within(self.roi_size)
+        factor = (before.values(window) / after.values(window)) ** (1 / len(window))
+        largest = tuple(int(n * factor) for n in self.roi_size_max or self.roi_size)
+        rest = (self.sw_batch_size, self.background_at_most, self.memory_mb)
+        return OverlapTileInferer(self.roi_size, self.overlap, *rest, largest)
+
     def gentler(self, geometry: Geometry) -> OverlapTileInferer:
         """One that needs half the memory: half a tile, cut across its longest axis, one a pass.
 

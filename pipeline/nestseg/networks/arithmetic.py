@@ -34,6 +34,12 @@ class Arithmetic:
         self._heads = [(0, column) for column in heads]
         self._along = cache(self._sizes_along)
 
+    @property
+    def normed_by_window(self) -> bool:
+        """Whether its norms take their means over what goes in: the logits depend on its size."""
+        norm = self._config["norm"]
+        return norm is not None and (norm if isinstance(norm, str) else norm[0]).lower() != "batch"
+
     def macs(self, shape: Sequence[int]) -> int:
         """Multiplications with an addition in the convolutions of one pass over one image.
 

@@ -150,7 +150,7 @@ def _nifti(
     image.header.set_xyzt_units("mm")
     image.header.set_slope_inter(slope, low)
     image.header["cal_min"], image.header["cal_max"] = low, low + 255 * slope
-    return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)
+    return gzip.compress(image.to_bytes(), compresslevel=3, mtime=0)
 
 
 def _strip(image: Volume, mask: Volume, labels: dict[int, str]) -> bytes:

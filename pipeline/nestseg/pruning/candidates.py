@@ -13,6 +13,7 @@ from monai.bundle import ConfigParser
 
 from nestseg.bundle.built import BundleConfig
 from nestseg.bundle.recipe import RECIPE
+from nestseg.inferers import OverlapTileInferer
 from nestseg.networks.nodes import GridNetwork
 from nestseg_prep.errors import InputError
 
@@ -107,6 +108,19 @@ def _network_changes(config: dict[str, Any], network: GridNetwork, level: int) -
         if value != network.config[key] and (key in given or key == "features")
     }
     changes["network_def#heads"] = [level]
+    changes |= _larger_windows(config, network, level)
     if isinstance(config.get(_HEAD_WEIGHTS), list):
         changes[_HEAD_WEIGHTS] = config[_HEAD_WEIGHTS][:1]
     return changes
+
+
+def _larger_windows(config: dict[str, Any], network: GridNetwork, level: int) -> dict[str, Any]:
+    """The windows that `--level` would take, so that the pruned bundle gives the same masks."""
+    parser = ConfigParser(config)
+    inferer = parser.get_parsed_content("inferer") if "inferer" in config else None
+    if not isinstance(inferer, OverlapTileInferer):
+        return {}
+    largest = inferer.grown(network, network.pruned(level)).roi_size_max
+    if largest is None or largest == inferer.roi_size_max:
+        return {}
+    return {"inferer#roi_size_max": list(largest)}
