@@ -104,7 +104,9 @@ def test_windows_of_a_level_grow_into_the_memory_that_it_saves(level, largest) -
     inferer = OverlapTileInferer((64, 96), 0.25, 2, None, None, largest).grown(whole, part)
     assert (inferer.roi_size, inferer.overlap, inferer.sw_batch_size) == ((64, 96), 0.25, 2)
     before, after = arithmetic(whole), arithmetic(part)
-    assert before and after and inferer.roi_size_max
+    assert before
+    assert after
+    assert inferer.roi_size_max
     window = part.geometry.input_within(inferer.roi_size_max)
     limit = before.values(largest or (64, 96))
     assert after.values(window) <= limit

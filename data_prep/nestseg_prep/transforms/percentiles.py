@@ -26,8 +26,8 @@ class QuickPercentiles(ScaleIntensityRangePercentiles):
         if self.relative or img.device.type != "cpu" or not img.is_floating_point():
             return super()._normalize(img)
         low, high = percentiles(img, (self.lower, self.upper))
-        bounds: Any = low, high  # tensors, as MONAI's are
-        return ScaleIntensityRange(*bounds, self.b_min, self.b_max, self.clip, self.dtype)(img)
+        scale: Any = ScaleIntensityRange  # which says it wants floats; MONAI gives it tensors, too
+        return scale(low, high, self.b_min, self.b_max, self.clip, self.dtype)(img)
 
 
 def percentiles(values: Tensor, wanted: tuple[float, float]) -> tuple[Tensor, Tensor]:
