@@ -1,19 +1,19 @@
 """Images a second of a recipe's own training step against MONAI's stock way to train the same.
 
-The same network, loss, optimizer, augmentation and trainer, twice. *Stock*: what MONAI does unless
-told otherwise, that is float32 in torch's own memory format, AdamW parameter by parameter, samples
-from ``CacheDataset`` with their metadata. *Recipe*: the bundle's ``train.json`` as it is. Both go
-through the same cases, in turn, A B A B in one process; a pass holds everything between a sample
-in memory and the optimizer's step. Prints a Markdown table and writes
-``results/<date>-training-step.json``.
+The same network, loss, optimizer, augmentation and trainer. *Stock*: what MONAI does unless told
+otherwise, that is float32 in torch's own memory format, AdamW parameter by parameter, gradients set
+to zero, samples from ``CacheDataset`` with their metadata. *Recipe*: the bundle's ``train.json`` as
+it is; *compiled*: with ``--compile True``. Each has a process of its own, as in a training, since
+what becomes of freed memory is the process's affair. They go through the same cases in turn,
+A B C A B C; a pass holds everything between a sample in memory and the optimizer's step. Prints a
+Markdown table and writes ``results/<date>-training-step.json``.
 
-    python benchmarks/bench_training_step.py             # phantom pictures, about two minutes
-    python benchmarks/bench_training_step.py --compile   # and the compiled step
+    python benchmarks/bench_training_step.py             # phantom pictures, about three minutes
     python benchmarks/bench_training_step.py --data nuclei_dsb2018 --epochs 20 --seeds 0 1 2
 
-With ``--epochs`` both ways train that long from each seed through MONAI's command line, and the
+With ``--epochs`` all ways train that long from each seed through MONAI's command line, and the
 Dice of the last epoch on the validation cases is compared: equal within 0.005 is what we ask for.
-20 epochs of the nuclei are 600 steps: from five to ten minutes a training on one free core.
+20 epochs of the nuclei are 600 steps: one to three minutes a training on two free cores.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from typing import Any
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
-from monai.utils import set_determinism
 
 from nestseg.bundle import locate
 from nestseg_prep.cohort import cases
@@ -46,6 +45,8 @@ STOCK: dict[str, Any] = {
     "network": "$@network_def.to(@device)",
     "precision": "float32",
     "optimizer#fused": False,
+    "train#trainer#optim_set_to_none": False,
+    "initialize": ["$@rank", "$monai.utils.set_determinism(seed=@seed + @rank)"],
     "train#dataset": {
         "_target_": "CacheDataset",
         "data": "$cases(@dataset_dir, 'train')",
@@ -53,7 +54,12 @@ STOCK: dict[str, Any] = {
         "progress": False,
     },
 }
-WAYS: dict[str, dict[str, Any]] = {"stock": STOCK, "recipe": {}}
+WAYS: dict[str, dict[str, Any]] = {
+    "stock": STOCK,
+    "recipe": {},
+    "recipe, compiled": {"compile": True},
+}
+_READY = "ready"
 SIDE = {2: (256, 320, 1), 3: (48, 56, 48)}
 
 
@@ -73,7 +79,6 @@ def phantom_cases(number: int, dims: int) -> list[dict[str, Volume]]:
 
 def make_pass(bundle: str, overrides: dict[str, Any], drawn: list[Any]) -> Callable[[], None]:
     """A function that goes once through all cases."""
-    set_determinism(seed=0)
     parser = ConfigParser()
     parser.read_config(locate.find(bundle) / "configs" / "train.json")
     for key, value in overrides.items():
@@ -81,6 +86,7 @@ def make_pass(bundle: str, overrides: dict[str, Any], drawn: list[Any]) -> Calla
     parser["train#dataset#data"] = drawn
     parser["train#handlers"] = []
     parser["epochs"] = 1
+    parser.get_parsed_content("initialize")
     trainer = parser.get_parsed_content("train#trainer")
     trainer.logger.setLevel("ERROR")
     one_pass: Callable[[], None] = trainer.run
@@ -94,25 +100,40 @@ def timed(one_pass: Callable[[], None]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def compare_steps(given: argparse.Namespace) -> dict[str, Any]:
-    """All ways in turn; the first pass of each does not count."""
+def drawn_cases(given: argparse.Namespace) -> list[Any]:
+    """The cases of a pass."""
     recipe = ConfigParser.load_config_file(locate.find(given.bundle) / "configs" / "train.json")
     images = given.steps * recipe["batch_size"]
-    if given.data:
-        drawn: list[Any] = cases(given.data, "train")[:images]
-    else:
-        drawn = phantom_cases(images, recipe["network_def"]["spatial_dims"])
+    if not given.data:
+        return list(phantom_cases(images, recipe["network_def"]["spatial_dims"]))
+    drawn = cases(given.data, "train")[:images]
     if len(drawn) < images:
         raise SystemExit(f"{given.data}: fewer than {images} training cases; give fewer --steps")
-    passes = {name: make_pass(given.bundle, what, drawn) for name, what in WAYS.items()}
-    if given.compile:
-        passes["recipe, compiled"] = make_pass(given.bundle, {"compile": True}, drawn)
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in passes}
-    for number in range(given.rounds + 1):
-        for name, one_pass in passes.items():
-            seconds = timed(one_pass)
-            if number:
-                taken[name].append(seconds)
+    return list(drawn)
+
+
+def serve(given: argparse.Namespace) -> None:
+    """A process of one way: one pass for each line that comes in, and how long it took."""
+    one_pass = make_pass(given.bundle, WAYS[given.way], drawn_cases(given))
+    one_pass()  # compiles, and fills caches
+    print(_READY, flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(timed(one_pass)), flush=True)
+
+
+def compare_steps(given: argparse.Namespace) -> dict[str, Any]:
+    """All ways in turn, each in its process."""
+    images = len(drawn_cases(given))
+    processes = {name: start(name) for name in WAYS}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
+    for _ in range(given.rounds):
+        for name, process in processes.items():
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+            taken[name].append(json.loads(answer(process)))
+    for process in processes.values():
+        process.communicate()
     walls, cpus = ({name: [r[k] for r in rounds] for name, rounds in taken.items()} for k in (0, 1))
     return {
         name: {
@@ -121,8 +142,28 @@ def compare_steps(given: argparse.Namespace) -> dict[str, Any]:
             "ratio": ratio(walls["stock"], walls[name]),
             "ratio_of_cpu": ratio(cpus["stock"], cpus[name]),
         }
-        for name in passes
+        for name in WAYS
     }
+
+
+def start(way: str) -> subprocess.Popen[str]:
+    """The process of one way, once it is warm."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--way", way]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    while answer(process).strip() != _READY:
+        pass
+    return process
+
+
+def answer(process: subprocess.Popen[str]) -> str:
+    """Its next line."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise SystemExit(f"{process.args}: ended with {process.wait()}")
+    return line
 
 
 def ratio(stock: list[float], ours: list[float]) -> float:
@@ -140,7 +181,9 @@ def compare_trainings(given: argparse.Namespace) -> dict[str, Any]:
             "mean_dice": round(mean(dice for dice, _ in runs), 4),
             "cpu_s": [cpu for _, cpu in runs],
         }
-    found["dice_difference"] = round(found["recipe"]["mean_dice"] - found["stock"]["mean_dice"], 4)
+        found[name]["dice_difference"] = round(
+            found[name]["mean_dice"] - found["stock"]["mean_dice"], 4
+        )
     return found
 
 
@@ -175,13 +218,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="its data set; without: phantoms")
     parser.add_argument("--steps", type=int, default=8, help="in a pass")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--compile", action="store_true", help="and by torch.compile")
+    parser.add_argument("--way", choices=list(WAYS), help=argparse.SUPPRESS)
     parser.add_argument("--epochs", type=int, default=0, help="train both ways this long")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path, help="of the JSON")
     given = parser.parse_args()
     if given.epochs and not given.data:
         parser.error("--epochs wants --data")
+    if given.way:
+        serve(given)
+        return
     now = datetime.now(UTC)
     steps = compare_steps(given)
     found = {

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 _FILES = 4096  # open at once
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
-_ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1  # of glibc's mallopt
-_LARGE = 4 * 2**20  # bytes of an array that is given back as soon as it is freed
 _WRITERS_NICENESS = 10
 _FIRST_TO_GO = "800"  # of 1000: the kernel, out of memory, spares the one who keeps the books
 
@@ -163,21 +161,10 @@ def leave_nothing() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def give_back_memory() -> None:
-    """Let what a case took go back to the system at once, in a worker that has many before it.
-
-    glibc would keep freed arrays of up to 32 MB, in pieces and for each thread: 0.1 GB of a CT.
-    """
-    with suppress(OSError, AttributeError):  # another C library
-        libc = ctypes.CDLL(None)
-        for what, value in ((_ARENA_MAX, 2), (_MMAP_THRESHOLD, _LARGE), (_TRIM_THRESHOLD, _LARGE)):
-            libc.mallopt(what, value)
-
-
 def _confine(parent: int) -> None:
     """Set what a process decides about itself before it loads anything; become no orphan."""
     leave_nothing()
-    give_back_memory()
+    process_memory.give_back_freed()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)

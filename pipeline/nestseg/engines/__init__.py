@@ -8,6 +8,7 @@ from nestseg.engines.processes import join_processes
 from nestseg.engines.schedule import EarlyStop, LastValidation
 from nestseg.engines.start import StartWeights
 from nestseg.engines.state import TrainingState
+from nestseg_prep.process_memory import keep_freed as keep_freed_memory
 
 __all__ = [
     "EarlyStop",
@@ -20,4 +21,5 @@ __all__ = [
     "WeightAverage",
     "installed",
     "join_processes",
+    "keep_freed_memory",
 ]
