@@ -67,6 +67,29 @@ def test_a_window_grows_where_fewer_of_them_do() -> None:
     assert windows((40, 40, 40), LARGEST).shape == (16, 16, 16)
 
 
+def test_the_margin_gives_way_where_that_saves_a_row_of_windows() -> None:
+    body = torch.zeros((64, 64, 64), dtype=torch.bool)
+    body[14:34, 14:37, 14:39] = True
+    found = windows((64, 64, 64), None, body)
+    # With a period of 4 on each side all would take three windows of 16, two of which cover 28.
+    assert found.starts == ((12, 22), (12, 24), (8, 20, 27))
+    assert [(s.start, s.stop) for s in found.box] == [(12, 38), (12, 40), (8, 43)]
+
+
+@settings(deadline=None)
+@given(SHAPES, st.tuples(*[st.tuples(st.integers(0, 95), st.integers(0, 95))] * 3))
+def test_half_a_period_around_the_body_is_covered(shape, ends) -> None:
+    body = torch.zeros(shape, dtype=torch.bool)
+    corners = [sorted(min(e, n - 1) for e in pair) for pair, n in zip(ends, shape, strict=True)]
+    body[tuple(slice(low, high + 1) for low, high in corners)] = True
+    found = windows(shape, None, body)
+    for (low, high), box, starts, n in zip(corners, found.box, found.starts, shape, strict=True):
+        assert box.start <= max(0, low - PERIOD // 2)
+        assert box.stop >= min(n, high + 1 + PERIOD // 2)
+        assert box.start % PERIOD == 0
+        assert (starts[0], starts[-1] + min(ROI, n)) == (box.start, box.stop)
+
+
 class Pointwise(nn.Module):
     """What it says of a voxel depends on that voxel alone."""
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nestseg.inferers import background
 from nestseg.inferers.batching import batch_size, computed
+from nestseg.inferers.mirrored import Mirrored
 from nestseg.inferers.slab import (
     Predictor,
     Slab,
@@ -40,14 +41,15 @@ def blended(
     """The finished slabs of an image; see :func:`nestseg.inferers.stitching.slabs`."""
     shape = tuple(image.shape[2:])
     padding = symmetric_padding(shape, geometry.input_size(shape))
-    padded = mirror_pad_tensor(image, padding)
-    body = background.body(padded, tiling.background_at_most)
+    mirrored = Mirrored(image, padding)
+    body = background.body(image, tiling.background_at_most)
+    body = None if body is None else mirror_pad_tensor(body, padding)
     windows = laid(shape, padding, body, geometry, tiling)
     size = batch_size([len(group) for group in windows.groups.values()], tiling.batch)
 
     def answers(start: int) -> Iterator[tuple[Slices, Tensor]]:
         read = windows.groups[start]
-        return computed(read, size, lambda place: padded[inner(place)], predict)
+        return computed(read, size, mirrored.tile, predict)
 
     before = [low for low, _ in padding]
     parts = (

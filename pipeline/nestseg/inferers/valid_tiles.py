@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nestseg.inferers import background
 from nestseg.inferers.batching import batch_size, computed
+from nestseg.inferers.mirrored import Mirrored
 from nestseg.inferers.slab import Predictor, Slab, Tiling, inner, longest, moved
 from nestseg_prep.geometry import Geometry
 from nestseg_prep.grid import Slices, Tile, TileGrid, tile_grid
@@ -20,7 +21,7 @@ def tiled(image: Tensor, predict: Predictor, geometry: Geometry, tiling: Tiling)
     body = background.body(image, tiling.background_at_most)
     seeing = _seeing(background.box(body, shape), geometry, shape)
     grid = tile_grid(geometry, shape, geometry.input_within(tiling.roi_size), seeing)
-    padded = mirror_pad_tensor(image, grid.padding)
+    mirrored = Mirrored(image, grid.padding)
     around = None if body is None else mirror_pad_tensor(body, grid.padding)
     axis = longest(shape)
     rows: dict[int, list[Tile]] = {}
@@ -37,7 +38,7 @@ def tiled(image: Tensor, predict: Predictor, geometry: Geometry, tiling: Tiling)
     def finished() -> Iterator[Slab]:
         kind: Tensor | None = None  # (B, C, 0), of the type of the answers
         for start in sorted(rows):
-            some = computed(rows[start], size, lambda tile: padded[inner(tile.read)], predict)
+            some = computed(rows[start], size, lambda tile: mirrored.tile(tile.read), predict)
             values = _row(grid, axis, start, some, kind)
             kind = values.new_empty((*values.shape[:2], 0)) if kind is None else kind
             corner = [start if k == axis else s.start for k, s in enumerate(grid.box)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -58,16 +58,20 @@ def laid(
     size = [n + before + after for n, (before, after) in zip(shape, padding, strict=True)]
     smallest = tuple(map(min, geometry.input_within(tiling.roi_size), size))
     found = background.box(body, size)
-    window, shared = smallest, [n - max(1, int(n * (1 - tiling.overlap))) for n in smallest]
+    shared = [n - max(1, int(n * (1 - tiling.overlap))) for n in smallest]
+
+    def around(window: Sequence[int]) -> Slices:
+        return _around(found, window, shared, geometry.period, size)
+
+    window = smallest
     if tiling.roi_size_max is not None:
         largest = tuple(map(min, geometry.input_within(tiling.roi_size_max), size))
-        covered = _around(found, smallest, geometry.period, size)
         grown = [
             range(low, high + 1, period)
             for low, high, period in zip(smallest, largest, geometry.period, strict=True)
         ]
-        window = _fitting(grown, [s.stop - s.start for s in covered], shared)
-    box = _around(found, window, geometry.period, size)
+        window = _fitting(grown, around, shared)
+    box = around(window)
     steps = [
         n if n == whole else n - overlap
         for n, whole, overlap in zip(window, size, shared, strict=True)
@@ -95,7 +99,7 @@ def laid(
 
 
 def _fitting(
-    grown: Sequence[range], covered: Sequence[int], shared: Sequence[int]
+    grown: Sequence[range], around: Callable[[Sequence[int]], Slices], shared: Sequence[int]
 ) -> tuple[int, ...]:
     """The window that computes the fewest voxels; of equal ones the smallest.
 
@@ -104,33 +108,52 @@ def _fitting(
 
     Args:
         grown: windows that the network admits, per axis.
-        covered: voxels, per axis.
-        shared: of them by two neighbours, per axis.
+        around: a window → the box that it is to cover.
+        shared: voxels of two neighbours, per axis.
     """
 
     def computed(window: tuple[int, ...]) -> int:
-        rows = zip(window, covered, shared, strict=True)
-        return prod(w * (1 - -max(0, all_ - w) // (w - both)) for w, all_, both in rows)
+        rows = zip(window, around(window), shared, strict=True)
+        return prod(w * _count(s.stop - s.start, w, both) for w, s, both in rows)
 
     return min(
         (tuple(one[int(k * (len(one) - 1))] for one in grown) for k in (0, 0.5, 1)), key=computed
     )
 
 
-def _around(
-    body: Slices | None, window: Sequence[int], period: Sequence[int], size: Sequence[int]
-) -> Slices:
-    """The box that windows are to cover: one period more than the body, one window at least.
+def _count(extent: int, window: int, shared: int) -> int:
+    """Windows along an axis."""
+    return 1 - -max(0, extent - window) // (window - shared)
 
-    It begins at a multiple of the period, so that the poolings fall as they do in the whole image.
+
+def _around(
+    body: Slices | None,
+    window: Sequence[int],
+    shared: Sequence[int],
+    period: Sequence[int],
+    size: Sequence[int],
+) -> Slices:
+    """The box that windows are to cover: a margin more than the body, one window at least.
+
+    The margin is a period; where half of one takes fewer windows, it is what these cover. The box
+    begins at a multiple of the period, so that the poolings fall as they do in the whole image.
     """
     if body is None:
         return tuple(slice(0, n) for n in window)
     found = []
-    for s, n, p, whole in zip(body, window, period, size, strict=True):
-        low, high = max(0, s.start - p), min(whole, s.stop + p)
-        low = max(0, low - max(0, n - (high - low)) // 2)
-        low = min(low, whole - n)
-        low -= low % p
-        found.append(slice(low, max(high, low + n)))
+    for s, n, both, p, whole in zip(body, window, shared, period, size, strict=True):
+        wide, narrow = (_with_margin(s, margin, n, p, whole) for margin in (p, -(-p // 2)))
+        count = _count(narrow.stop - narrow.start, n, both)
+        if count < _count(wide.stop - wide.start, n, both):
+            covered = narrow.start + n + (count - 1) * (n - both)
+            wide = slice(narrow.start, min(wide.stop, covered))
+        found.append(wide)
     return tuple(found)
+
+
+def _with_margin(s: slice, margin: int, window: int, period: int, whole: int) -> slice:
+    low, high = max(0, s.start - margin), min(whole, s.stop + margin)
+    low = max(0, low - max(0, window - (high - low)) // 2)
+    low = min(low, whole - window)
+    low -= low % period
+    return slice(low, max(high, low + window))
