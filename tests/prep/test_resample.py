@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from monai.data.meta_tensor import MetaTensor
-from monai.transforms import Compose, Orientationd, Spacingd
+from monai.transforms import Compose, Orientationd, ScaleIntensityd, Spacingd
 from scipy.spatial.transform import Rotation
 
-from nestseg_prep.transforms import resample
+from nestseg_prep.transforms import LoadVolumed, resample
+from nestseg_prep.volume import Volume
 
 
 def image(shape: tuple[int, ...], spacing: tuple[float, ...], angles=(0.0, 0.0, 0.0)) -> MetaTensor:
@@ -56,3 +57,33 @@ def test_small_images_are_resampled_at_once(monkeypatch) -> None:
     resample.spare_memory(Compose([step]))
     monkeypatch.setattr(resample, "_needed", lambda *_: pytest.fail("this image is small"))
     assert step({"image": image((9, 9, 9), (1.0, 1.0, 1.0))})["image"].shape == (1, 5, 5, 5)
+
+
+@pytest.mark.parametrize("large", [300, 2**25])
+@pytest.mark.parametrize("pixdim", [(1.5, 1.7, 1.1), (0.8, 0.7, 1.3)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32])
+def test_narrow_values_give_what_wide_ones_give(dtype, pixdim, large, monkeypatch) -> None:
+    def steps() -> Compose:
+        spaced = Spacingd("image", pixdim, mode="bilinear", padding_mode="border")
+        axes = [("L", "R"), ("P", "A"), ("I", "S")]
+        turned = Orientationd("image", axcodes="RAS", labels=axes)
+        return Compose([LoadVolumed("image"), turned, spaced])
+
+    monkeypatch.setattr(resample, "LARGE", large)
+    values = np.random.default_rng(0).integers(0, 255, (31, 24, 40)).astype(dtype)
+    affine = np.diag([-0.8, 0.7, 1.3, 1.0])
+    plain, sparing = steps(), steps()
+    resample.spare_memory(sparing)
+    assert sparing.transforms[0].narrow
+    data = {"image": Volume(np.asfortranarray(values), affine)}
+    theirs, ours = plain(data)["image"], sparing(data)["image"]
+    assert ours.dtype == theirs.dtype == torch.float32
+    np.testing.assert_allclose(ours.as_tensor(), theirs.as_tensor(), atol=1e-4)
+    np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-9)
+
+
+def test_values_that_are_looked_at_before_are_wide() -> None:
+    scaled = ScaleIntensityd("image")
+    steps = Compose([LoadVolumed("image"), scaled, Spacingd("image", (2.0, 2.0, 2.0))])
+    resample.spare_memory(steps)
+    assert not steps.transforms[0].narrow

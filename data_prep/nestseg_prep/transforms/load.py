@@ -19,6 +19,8 @@ from nestseg_prep.on_grid import labels_on, same_grid
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
 
+_NARROW = (np.uint8, np.int16)  # half a float's bytes or less, and torch flips them
+
 
 class LoadVolumed(MapTransform):
     """Read a NIfTI file or a DICOM series by the strict readers of the prep stage.
@@ -36,6 +38,8 @@ class LoadVolumed(MapTransform):
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.narrow = False
+        """Whether values of 16 bits stay as they are, for who resamples them next."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Read every key.
@@ -51,7 +55,9 @@ class LoadVolumed(MapTransform):
             if not same_grid(volume, first):
                 volume = labels_on(volume, first)
             affine = torch.from_numpy(volume.affine)
-            array = np.ascontiguousarray(volume.image, dtype=np.float32)
+            image = volume.image
+            kept = self.narrow and image.dtype in _NARROW
+            array = np.ascontiguousarray(image, dtype=image.dtype if kept else np.float32)
             d[key] = MetaTensor(
                 torch.from_numpy(array)[None],
                 affine=affine,

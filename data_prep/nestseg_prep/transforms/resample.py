@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, Final
 
 import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
-from monai.transforms import Compose, Spacingd, SpatialResample
+from monai.transforms import (
+    Compose,
+    CopyItemsd,
+    DeleteItemsd,
+    Orientationd,
+    Spacingd,
+    SpatialResample,
+)
+
+from nestseg_prep.transforms.load import LoadVolumed
 
 LARGE: Final = 2**25
 """Voxels, before or after, above which an image is resampled in slabs."""
 SLAB: Final = 2**22
 """Voxels that a slab reads or makes, about: MONAI takes some forty bytes for each."""
+_WITHOUT_VALUES: Final = (Orientationd, CopyItemsd, DeleteItemsd)
 _MARGIN: Final = 2  # source voxels around what a slab reads: interpolation takes one
 
 
@@ -83,7 +93,15 @@ class SlabResample(SpatialResample):
 
 
 def spare_memory(preprocessing: Compose) -> None:
-    """Let every ``Spacingd`` of a preprocessing resample large images in slabs, from now on."""
+    """Let every ``Spacingd`` of a preprocessing resample large images in slabs, from now on.
+
+    Where nothing but a change of axes lies between a reader and the resampling, values of 16 bits
+    become float32 only there: an image is turned in half the memory, or a quarter.
+    """
+    order = [step for step in preprocessing.transforms if not isinstance(step, _WITHOUT_VALUES)]
+    for reader, then in pairwise(order):
+        if isinstance(reader, LoadVolumed) and isinstance(then, Spacingd):
+            reader.narrow = True
     for step in preprocessing.transforms:
         if (
             isinstance(step, Spacingd)

@@ -102,10 +102,11 @@ def write(work: Work, bundle: LoadedBundle, settings: Settings) -> Outcome:
 
 def _facts(result: Segmentation, bundle: LoadedBundle) -> Facts:
     """What a mask says by itself."""
+    sizes = volumes_ml(result.mask, bundle.labels)
     return Facts(
-        volumes_ml=volumes_ml(result.mask, bundle.labels),
+        volumes_ml=sizes,
         uncertainty=result.uncertainty,
-        flags=flags(result.mask, bundle.labels, bundle.expected),
+        flags=flags(result.mask, bundle.labels, bundle.expected, sizes),
         notes=result.notes,
         computed_by=result.computed_by,
     )

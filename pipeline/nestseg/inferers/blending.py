@@ -43,8 +43,10 @@ def blended(
     padding = symmetric_padding(shape, geometry.input_size(shape))
     mirrored = Mirrored(image, padding)
     body = background.body(image, tiling.background_at_most)
-    body = None if body is None else mirror_pad_tensor(body, padding)
+    whole = body is None
+    body = body if body is None else mirror_pad_tensor(body, padding)
     windows = laid(shape, padding, body, geometry, tiling)
+    del body  # a byte a voxel
     size = batch_size([len(group) for group in windows.groups.values()], tiling.batch)
 
     def answers(start: int) -> Iterator[tuple[Slices, Tensor]]:
@@ -56,7 +58,7 @@ def blended(
         Slab(slab.axis, slab.start - before[slab.axis], slab.values)
         for slab in _slabs(windows, answers, image)
     )
-    if body is None:
+    if whole:
         yield from parts
     else:
         yield from background.widened(parts, moved(windows.inside, before), shape)

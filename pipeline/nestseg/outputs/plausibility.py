@@ -75,7 +75,10 @@ def expectations(metadata: Mapping[str, Any]) -> dict[int, Expected]:
 
 
 def flags(
-    mask: Volume, labels: Mapping[int, str], expected: Mapping[int, Expected] | None = None
+    mask: Volume,
+    labels: Mapping[int, str],
+    expected: Mapping[int, Expected] | None = None,
+    sizes: Mapping[str, float] | None = None,
 ) -> tuple[Flag, ...]:
     """What a person should look at, label by label.
 
@@ -83,9 +86,10 @@ def flags(
         mask: label map; unsigned integers.
         labels: value → name.
         expected: what is known of a label; one piece of any size for those that are not named.
+        sizes: what :func:`~nestseg.outputs.volumetry.volumes_ml` gave, if that is known.
     """
-    boxes = ndimage.find_objects(mask.array, max_label=max(labels, default=1))
-    sizes = volumes_ml(mask, dict(labels))
+    boxes = _boxes(mask.array, max(labels, default=1))
+    sizes = volumes_ml(mask, dict(labels)) if sizes is None else sizes
     found: list[Flag] = []
     for value, name in labels.items():
         box = boxes[value - 1]
@@ -98,6 +102,13 @@ def flags(
             found += _pieces(mask.array[box] == value, name, known)
         found += _volume(sizes[name], name, known)
     return tuple(found)
+
+
+def _boxes(array: npt.NDArray[Any], labels: int) -> list[tuple[slice, ...] | None]:
+    """The box of each label; in the order of memory, which is ten times as fast as across it."""
+    if array.flags.f_contiguous:
+        return [box and box[::-1] for box in ndimage.find_objects(array.T, max_label=labels)]
+    return list(ndimage.find_objects(array, max_label=labels))
 
 
 def _border(mask: Volume, value: int, name: str, box: tuple[slice, ...]) -> Iterator[Flag]:
