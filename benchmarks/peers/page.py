@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.peers.cells import DICE, dice, number, ratio, table
 from benchmarks.peers.figures import failed, wrong
-from benchmarks.peers.ways import MONAI, NNUNET
+from benchmarks.peers.ways import BODY, EQUAL, MONAI, NNUNET, OWN
 
 Row = Mapping[str, Any]
 PICTURES = {"forward": "benchmarks_forward.png", "whole": "benchmarks_whole.png"}
@@ -112,7 +112,10 @@ def _forward(found: Mapping[str, Any]) -> str:
 
 {_sitting(found, "forward")}
 
-The first volume on the network's grid, from voxels in memory to labels on the same grid.{note}
+The first volume on the network's grid, from voxels in memory to labels on the same grid.{note} \
+*{EQUAL.name}* are those of the peers: the whole volume at an overlap of {EQUAL.overlap}. *{BODY.name}* \
+are windows of that size and overlap laid around what is more than air. *{OWN.name}* is laid \
+likewise, at an overlap of {OWN.overlap}, with windows up to {OWN.more["roi_size_max"][0]}³.
 
 {table(header, rows)}
 
