@@ -112,10 +112,12 @@ def _forward(found: Mapping[str, Any]) -> str:
 
 {_sitting(found, "forward")}
 
-The first volume on the network's grid, from voxels in memory to labels on the same grid.{note} \
-*{EQUAL.name}* are those of the peers: the whole volume at an overlap of {EQUAL.overlap}. *{BODY.name}* \
-are windows of that size and overlap laid around what is more than air. *{OWN.name}* is laid \
-likewise, at an overlap of {OWN.overlap}, with windows up to {OWN.more["roi_size_max"][0]}³.
+The first volume on the network's grid, from voxels in memory to labels on the same grid.{note}
+
+*{EQUAL.name.capitalize()}* are those of the peers: the whole volume at an overlap of \
+{EQUAL.overlap}. *{BODY.name.capitalize()}* are windows of that size and overlap, laid around what \
+is more than air. *{OWN.name.capitalize()}* is laid likewise, at an overlap of {OWN.overlap}, with \
+windows up to {OWN.more["roi_size_max"][0]}³.
 
 {table(header, rows)}
 
