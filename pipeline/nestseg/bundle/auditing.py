@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from nestseg.bundle.findings import Finding
 from nestseg_prep.errors import InputError
 
 
@@ -30,12 +31,20 @@ def refusals(bundle: Path) -> list[str]:
     return lines
 
 
-def main(bundle: Path) -> None:
-    """Print the lines as JSON."""
+def errors(bundle: Path) -> list[Finding]:
+    """What its manifest and the audit refuse in a bundle, found in this process.
+
+    Args:
+        bundle: a folder; it may be hostile.
+    """
     from nestseg.bundle import audit, findings, manifest  # noqa: PLC0415
 
-    found = findings.errors(manifest.check(bundle, demanded=False) + audit.audit(bundle))
-    print(json.dumps([one.line for one in found]))
+    return findings.errors(manifest.check(bundle, demanded=False) + audit.audit(bundle))
+
+
+def main(bundle: Path) -> None:
+    """Print the lines as JSON."""
+    print(json.dumps([one.line for one in errors(bundle)]))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from nestseg.bundle import audit, findings, locate, manifest
+from nestseg.bundle import auditing, locate
 from nestseg.bundle.recipe import RECIPE
 from nestseg_prep.errors import InputError
 
@@ -112,6 +112,6 @@ def check(bundle: Path) -> None:
     """
     if locate.is_ours(bundle):
         return
-    found = findings.errors(manifest.check(bundle, demanded=False) + audit.audit(bundle))
+    found = auditing.errors(bundle)
     if found:
         raise InputError(f"{bundle.name}: {found[0].line}; `nestseg bundle check` says all")
