@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Compose, ScaleIntensityRangePercentilesd
 from monai.transforms.utils_pytorch_numpy_unification import percentile
 
@@ -51,7 +52,14 @@ def test_a_preprocessing_gives_the_same(how: dict[str, bool]) -> None:
     def build() -> Compose:
         return Compose([ScaleIntensityRangePercentilesd("image", 0.5, 99.5, 0.0, 1.0, **how)])
 
-    quick, image = build(), torch.randn(2, 50, 40, 3, generator=torch.Generator().manual_seed(0))
+    quick = build()
     quick_percentiles(quick)
     assert isinstance(quick.transforms[0].scaler, QuickPercentiles)
-    assert torch.equal(quick({"image": image})["image"], build()({"image": image})["image"])
+    values = torch.randn(2, 50, 40, 3, generator=torch.Generator().manual_seed(0))
+    image = MetaTensor(values, affine=torch.diag(torch.tensor([-2.0, 3.0, 1.0, 1.0])))
+    image.applied_operations = [{"class": "Flip"}]
+    ours, theirs = quick({"image": image})["image"], build()({"image": image})["image"]
+    assert torch.equal(ours.as_tensor(), theirs.as_tensor())
+    assert torch.equal(ours.affine, theirs.affine)
+    assert torch.equal(ours.affine, image.affine)
+    assert ours.applied_operations == theirs.applied_operations == image.applied_operations

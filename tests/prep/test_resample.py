@@ -61,8 +61,9 @@ def test_small_images_are_resampled_at_once(monkeypatch) -> None:
 
 @pytest.mark.parametrize("large", [300, 2**25])
 @pytest.mark.parametrize("pixdim", [(1.5, 1.7, 1.1), (0.8, 0.7, 1.3)])
+@pytest.mark.parametrize("left", [-0.8, 0.8])
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32])
-def test_narrow_values_give_what_wide_ones_give(dtype, pixdim, large, monkeypatch) -> None:
+def test_narrow_values_give_what_wide_ones_give(dtype, left, pixdim, large, monkeypatch) -> None:
     def steps() -> Compose:
         spaced = Spacingd("image", pixdim, mode="bilinear", padding_mode="border")
         axes = [("L", "R"), ("P", "A"), ("I", "S")]
@@ -71,7 +72,7 @@ def test_narrow_values_give_what_wide_ones_give(dtype, pixdim, large, monkeypatc
 
     monkeypatch.setattr(resample, "LARGE", large)
     values = np.random.default_rng(0).integers(0, 255, (31, 24, 40)).astype(dtype)
-    affine = np.diag([-0.8, 0.7, 1.3, 1.0])
+    affine = np.diag([left, 0.7, 1.3, 1.0])
     plain, sparing = steps(), steps()
     resample.spare_memory(sparing)
     assert sparing.transforms[0].narrow
@@ -80,6 +81,9 @@ def test_narrow_values_give_what_wide_ones_give(dtype, pixdim, large, monkeypatc
     assert ours.dtype == theirs.dtype == torch.float32
     np.testing.assert_allclose(ours.as_tensor(), theirs.as_tensor(), atol=1e-4)
     np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-9)
+    back, expected = sparing.inverse({"image": ours}), plain.inverse({"image": theirs})
+    np.testing.assert_allclose(back["image"].affine, affine, atol=1e-9)
+    np.testing.assert_allclose(back["image"].as_tensor(), expected["image"].as_tensor(), atol=1e-4)
 
 
 def test_values_that_are_looked_at_before_are_wide() -> None:

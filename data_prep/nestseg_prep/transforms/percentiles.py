@@ -13,6 +13,7 @@ from monai.transforms import (
     ScaleIntensityRangePercentiles,
     ScaleIntensityRangePercentilesd,
 )
+from monai.utils import convert_to_tensor
 from torch import Tensor
 
 _BY_TORCH: Final = 1_000_000
@@ -27,7 +28,8 @@ class QuickPercentiles(ScaleIntensityRangePercentiles):
             return super()._normalize(img)
         low, high = percentiles(img, (self.lower, self.upper))
         scale: Any = ScaleIntensityRange  # which says it wants floats; MONAI gives it tensors, too
-        return scale(low, high, self.b_min, self.b_max, self.clip, self.dtype)(img)
+        scaled = scale(low, high, self.b_min, self.b_max, self.clip, self.dtype)(img)
+        return convert_to_tensor(scaled, track_meta=False)  # or it would pass for the metadata
 
 
 def percentiles(values: Tensor, wanted: tuple[float, float]) -> tuple[Tensor, Tensor]:

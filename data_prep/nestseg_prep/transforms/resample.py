@@ -58,6 +58,8 @@ class SlabResample(SpatialResample):
         }
         lazy = self.lazy if lazy is None else lazy
         if lazy or not _in_slabs(img, dst_affine, spatial_size, how):
+            # Narrow values where nothing is resampled would stay so, and lose their trace.
+            img = img if img.is_floating_point() else img.to(torch.float32)
             whole: torch.Tensor = super().__call__(img, dst_affine, spatial_size, lazy=lazy, **how)
             return whole
         assert isinstance(img, MetaTensor)  # noqa: S101  _in_slabs saw to it
