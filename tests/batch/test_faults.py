@@ -17,6 +17,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -163,6 +164,8 @@ def freeze_between_writes(process: subprocess.Popen[str], out: Path) -> None:
     """Stop it where it has no lock; one that froze with it is killed by its successor."""
     while True:
         process.send_signal(signal.SIGSTOP)
+        while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+            time.sleep(0.01)  # until then a thread of it may still take the lock
         with closing(sqlite3.connect(out / "journal.sqlite", timeout=0)) as db:
             try:
                 db.execute("BEGIN IMMEDIATE")
