@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data.meta_tensor import MetaTensor
-from monai.transforms import Compose, Orientationd, ScaleIntensityd, Spacingd
+from monai.transforms import Compose, CopyItemsd, Orientationd, ScaleIntensityd, Spacingd
 from scipy.spatial.transform import Rotation
 
 from nestseg_prep.transforms import LoadVolumed, resample
@@ -86,8 +86,17 @@ def test_narrow_values_give_what_wide_ones_give(dtype, left, pixdim, large, monk
     np.testing.assert_allclose(back["image"].as_tensor(), expected["image"].as_tensor(), atol=1e-4)
 
 
-def test_values_that_are_looked_at_before_are_wide() -> None:
-    scaled = ScaleIntensityd("image")
-    steps = Compose([LoadVolumed("image"), scaled, Spacingd("image", (2.0, 2.0, 2.0))])
+@pytest.mark.parametrize(
+    "between",
+    [
+        [ScaleIntensityd("image"), Spacingd("image", (2.0, 2.0, 2.0))],  # looks at values
+        [CopyItemsd("image", names="copy"), Spacingd("image", (2.0, 2.0, 2.0))],
+        [Spacingd("label", (2.0, 2.0, 2.0))],  # another key
+        [Spacingd("image", (2.0, 2.0, 2.0), dtype=None)],  # in the values' own type
+        [Spacingd("image", (2.0, 2.0, 2.0), lazy=True)],
+    ],
+)
+def test_values_are_wide_for_all_but_a_resampling_in_floats(between) -> None:
+    steps = Compose([LoadVolumed("image"), *between])
     resample.spare_memory(steps)
     assert not steps.transforms[0].narrow

@@ -19,7 +19,7 @@ from nestseg_prep.on_grid import labels_on, same_grid
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
 
-_NARROW = (np.uint8, np.int16)  # half a float's bytes or less, and torch flips them
+_NARROW = (np.uint8, np.int16)  # half of float32's bytes or less, and types that torch can flip
 
 
 class LoadVolumed(MapTransform):
@@ -34,12 +34,15 @@ class LoadVolumed(MapTransform):
     The keys behind the first hold label maps. One on another grid than the first (cropped, turned,
     or with other spacings, as label servers return them) is laid on it, voxel by voxel the nearest,
     0 outside: as it is it would be trained on at the wrong place without a word.
+
+    Attributes:
+        narrow: whether uint8 and int16 stay as they are, in place of float32: for a resampling that
+            follows (:func:`nestseg_prep.transforms.resample.spare_memory`).
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
         self.narrow = False
-        """Whether values of 16 bits stay as they are, for who resamples them next."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Read every key.

@@ -33,11 +33,15 @@ class QuickPercentiles(ScaleIntensityRangePercentiles):
 
 
 def percentiles(values: Tensor, wanted: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """What MONAI's ``percentile`` gives for each.
+    """What MONAI's ``percentile`` gives for each, bit for bit.
 
     Args:
-        values: of any shape, floating point, on the CPU.
+        values: of any shape, not empty, float32 or float64, on the CPU.
         wanted: 0 to 100.
+
+    Returns:
+        Each as a tensor without axes, in the type of the values; not a number if one of the values
+        is none.
     """
     if values.numel() > _BY_TORCH:
         found = torch.as_tensor(np.percentile(values.numpy(), wanted)).to(values.dtype)

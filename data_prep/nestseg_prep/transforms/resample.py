@@ -10,14 +10,8 @@ from typing import Any, Final
 import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
-from monai.transforms import (
-    Compose,
-    CopyItemsd,
-    DeleteItemsd,
-    Orientationd,
-    Spacingd,
-    SpatialResample,
-)
+from monai.transforms import Compose, Orientationd, Spacingd, SpatialResample
+from monai.utils import get_equivalent_dtype
 
 from nestseg_prep.transforms.load import LoadVolumed
 
@@ -25,7 +19,6 @@ LARGE: Final = 2**25
 """Voxels, before or after, above which an image is resampled in slabs."""
 SLAB: Final = 2**22
 """Voxels that a slab reads or makes, about: MONAI takes some forty bytes for each."""
-_WITHOUT_VALUES: Final = (Orientationd, CopyItemsd, DeleteItemsd)
 _MARGIN: Final = 2  # source voxels around what a slab reads: interpolation takes one
 
 
@@ -58,8 +51,6 @@ class SlabResample(SpatialResample):
         }
         lazy = self.lazy if lazy is None else lazy
         if lazy or not _in_slabs(img, dst_affine, spatial_size, how):
-            # Narrow values where nothing is resampled would stay so, and lose their trace.
-            img = img if img.is_floating_point() else img.to(torch.float32)
             whole: torch.Tensor = super().__call__(img, dst_affine, spatial_size, lazy=lazy, **how)
             return whole
         assert isinstance(img, MetaTensor)  # noqa: S101  _in_slabs saw to it
@@ -97,13 +88,13 @@ class SlabResample(SpatialResample):
 def spare_memory(preprocessing: Compose) -> None:
     """Let every ``Spacingd`` of a preprocessing resample large images in slabs, from now on.
 
-    Where nothing but a change of axes lies between a reader and the resampling, values of 16 bits
-    become float32 only there: an image is turned in half the memory, or a quarter.
+    Where nothing but a change of axes lies between a reader and the resampling, values of up to 16
+    bits become float32 only there: an image is turned in half the memory, or a quarter.
     """
-    order = [step for step in preprocessing.transforms if not isinstance(step, _WITHOUT_VALUES)]
-    for reader, then in pairwise(order):
-        if isinstance(reader, LoadVolumed) and isinstance(then, Spacingd):
-            reader.narrow = True
+    steps = [step for step in preprocessing.transforms if not isinstance(step, Orientationd)]
+    for reader, then in pairwise(steps):
+        if isinstance(reader, LoadVolumed) and not preprocessing.lazy:
+            reader.narrow = _takes_integers(then, reader.keys)
     for step in preprocessing.transforms:
         if (
             isinstance(step, Spacingd)
@@ -113,6 +104,22 @@ def spare_memory(preprocessing: Compose) -> None:
             step.spacing_transform.sp_resample = SlabResample(
                 was.mode, was.padding_mode, was.align_corners, was.dtype, was.lazy
             )
+
+
+def _takes_integers(step: Any, keys: Sequence[Any]) -> bool:
+    """Whether a step makes float32 of all keys, the same as it makes of float32."""
+    return (
+        type(step) is Spacingd
+        and not step.lazy
+        and set(keys) <= set(step.keys)
+        and all(map(_is_floating, step.dtype))
+    )
+
+
+def _is_floating(dtype: Any) -> bool:
+    """``None`` stands for the type of the values."""
+    equivalent: Any = get_equivalent_dtype
+    return dtype is not None and bool(equivalent(dtype, torch.Tensor).is_floating_point)
 
 
 def _in_slabs(img: torch.Tensor, affine: Any, size: Any, how: dict[str, Any]) -> bool:

@@ -144,6 +144,8 @@ class OverlapTileInferer(Inferer):
             return self
         window = whole.geometry.input_within(self.roi_size)
         factor = (before.values(window) / after.values(window)) ** (1 / len(window))
+        if factor <= 1:
+            return self
         largest = tuple(int(n * factor) for n in self.roi_size_max or self.roi_size)
         rest = (self.sw_batch_size, self.background_at_most, self.memory_mb)
         return OverlapTileInferer(self.roi_size, self.overlap, *rest, largest)

@@ -152,6 +152,7 @@ def _around(
 
 
 def _with_margin(s: slice, margin: int, window: int, period: int, whole: int) -> slice:
+    """The body along an axis with a margin, one window at least, from a multiple of the period."""
     low, high = max(0, s.start - margin), min(whole, s.stop + margin)
     low = max(0, low - max(0, window - (high - low)) // 2)
     low = min(low, whole - window)

@@ -120,7 +120,6 @@ def _larger_windows(config: dict[str, Any], network: GridNetwork, level: int) ->
     inferer = parser.get_parsed_content("inferer") if "inferer" in config else None
     if not isinstance(inferer, OverlapTileInferer):
         return {}
-    largest = inferer.grown(network, network.pruned(level)).roi_size_max
-    if largest is None or largest == inferer.roi_size_max:
-        return {}
-    return {"inferer#roi_size_max": list(largest)}
+    grown = inferer.grown(network, network.pruned(level))
+    largest = grown.roi_size_max
+    return {} if grown is inferer or largest is None else {"inferer#roi_size_max": list(largest)}
