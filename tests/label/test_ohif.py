@@ -57,16 +57,23 @@ OPTIONS = (
 )
 SECONDS = 300
 RUN = """
+if (!window.services) return false;
+const {viewportGridService, cornerstoneViewportService, segmentationService} = window.services;
 const address = document.getElementById('monailabelServerURL');
 const buttons = Array.from(document.querySelectorAll('button'));
 buttons.filter(button => button.textContent.trim() === 'Confirm and Hide').forEach(b => b.click());
 const run = buttons.find(button => button.textContent.trim() === 'Run');
-if (run) {
+const viewport = cornerstoneViewportService.getCornerstoneViewport(
+    viewportGridService.getActiveViewportId());
+// OHIF lays its segmentation over the image that is shown when it connects, if one is.
+const shown = viewport && viewport.getImageIds().length > 0;
+const ready = run && segmentationService.getSegmentation('1');
+if (ready) {
     run.click();
-} else if (address) {  // not yet connected
+} else if (address && shown && !run) {  // not yet connected
     address.closest('tr').querySelector('button').click();
 }
-return !!run;
+return !!ready;
 """
 LABELMAP = """
 const map = window.services.segmentationService.getLabelmapVolume('1');
