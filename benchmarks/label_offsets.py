@@ -1,6 +1,6 @@
 """How far the manual labels of a data set lie beside their images, as a bundle's masks see it.
 
-    python benchmarks/label_offsets.py BUNDLE DATA [--split val]
+    python -m benchmarks.label_offsets BUNDLE DATA [--split val]
 
 A mask that fits its label better once the whole label is moved by a voxel tells of a label that was
 stored beside its image: no network can learn which cases these are, and each costs mean Dice. For
@@ -19,32 +19,38 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import shift
 
+from benchmarks.peers.agreement import mean_dice
 from nestseg.bundle import loaded
-from nestseg.pruning.scores import score
 from nestseg.pruning.validation import read_image, truth_reader
 from nestseg_prep.cohort import cases
 
 STEPS = (0.0, -0.5, 0.5, -1.0, 1.0)
 WORTH = 0.005
 """Dice by which a moved label must fit better: half steps smooth it, which helps a little alone."""
-TOLERANCE_MM = 1.0
 
 Mask = NDArray[np.bool_]
 Offset = tuple[float, ...]
 
 
-def dice(a: Mask, b: Mask) -> float:
-    """Of two masks, neither empty."""
-    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
-
-
 def best_offset(mask: Mask, label: Mask) -> tuple[float, Offset]:
-    """The best Dice, and the offset of the label that reaches it: none where it is worth little."""
+    """Where a label fits a mask best.
+
+    Args:
+        mask: ``(*spatial)``, of all classes joined.
+        label: likewise, on the same grid.
+
+    Returns:
+        The Dice there, and the way in voxels from where the label is stored; all 0 unless another
+        place is worth it.
+
+    Raises:
+        ValueError: the grids have different shapes.
+    """
     still: Offset = (0.0,) * label.ndim
-    found = {still: dice(mask, label)}
+    found = {still: mean_dice(mask, label)}
     for offset in itertools.product(STEPS, repeat=label.ndim):
         if offset != still:
-            found[offset] = dice(mask, shift(label.astype(np.float32), offset, order=1) > 0.5)
+            found[offset] = mean_dice(mask, shift(label.astype(np.float32), offset, order=1) > 0.5)
     best = max(found, key=lambda offset: found[offset])
     best = best if found[best] > found[still] + WORTH else still
     return found[best], best
@@ -62,11 +68,10 @@ def main() -> None:
     print("| case | mean Dice | Dice, labels joined | moved | by (voxels) |")
     print("|---|---:|---:|---:|---|")
     for number, case in enumerate(cases(given.data, given.split)):
-        truth = read_truth(case)
-        mask = bundle.segment(read_image(case["image"]))
-        each = float(np.nanmean(score(mask, truth, len(bundle.labels), TOLERANCE_MM).dice.numpy()))
-        joined = dice(mask.array > 0, truth.array > 0)
-        moved, offset = best_offset(mask.array > 0, truth.array > 0)
+        truth = read_truth(case).array.astype(np.uint8)
+        mask = bundle.segment(read_image(case["image"])).array
+        each, joined = mean_dice(mask, truth), mean_dice(mask > 0, truth > 0)
+        moved, offset = best_offset(mask > 0, truth > 0)
         rows.append((each, joined, moved))
         steps = " ".join(f"{step:+g}" for step in offset) if any(offset) else ""
         print(f"| {number} | {each:.3f} | {joined:.3f} | {moved:.3f} | {steps} |", flush=True)
