@@ -10,16 +10,6 @@ from nestseg_prep.errors import InputError
 from nestseg_prep.site_key import mark_folder
 
 
-def refuse_unlisted(bundle: Path) -> None:
-    """Raise an InputError if the static audit finds anything in a bundle from elsewhere."""
-    from nestseg.bundle.auditing import refusals
-
-    found = refusals(bundle)
-    if found:
-        more = f" (and {len(found) - 1} more: `nestseg bundle check`)" if len(found) > 1 else ""
-        raise InputError(f"{bundle.name}: {found[0]}{more}; --trust runs it all the same")
-
-
 def check_writable(out: Path, inputs: list[Path]) -> None:
     """Make the output folder, and raise an InputError if it takes no results."""
     resolved = out.resolve()
