@@ -22,10 +22,8 @@ _LENGTH_BYTES: Final = 8
 _MESSAGE_BYTES: Final = 2**22
 _TICK_S: Final = 1.0
 _CHUNK: Final = 2**20
-_TYPES: Final = {
-    np.dtype(name)
-    for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
-}
+_WHOLE: Final = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+_TYPES: Final = {np.dtype(name) for name in (*_WHOLE, "float16", "float32", "float64")}
 
 
 class ChannelError(Exception):
@@ -113,7 +111,11 @@ class Channel:
             dtype, found = np.dtype(str(head["type"])), tuple(map(int, head["shape"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ChannelError("an array is not described") from error
-        if dtype not in _TYPES or (types and dtype.name not in types):
+        if (
+            not isinstance(head["shape"], list)
+            or dtype not in _TYPES
+            or (types and dtype.name not in types)
+        ):
             raise ChannelError("an array of an unexpected type")
         if (shape is not None and found != shape) or min(found, default=1) < 0:
             raise ChannelError("an array of an unexpected shape")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nestseg.bundle import cage, kernel, locate
+from nestseg.bundle import cage, kernel, locate, manifest
 from nestseg.bundle import trust as trusted
+from nestseg.bundle.findings import failing
 from nestseg.cli import tables
 from nestseg_prep.errors import InputError
 
@@ -22,12 +23,23 @@ def find(name_or_path: str, *, trust: bool = False) -> Path:
             cage and this system cannot hold one.
     """
     folder = locate.find(name_or_path)
+    check_manifest(folder)
     admit(folder, trust=trust)
     return folder
 
 
+def check_manifest(folder: Path) -> None:
+    """Pass if a bundle has no manifest, or is as its manifest lists it.
+
+    Raises:
+        InputError: a file is missing, changed or not listed.
+    """
+    if found := failing(manifest.check(folder, demanded=False), strict=False):
+        raise InputError(f"{folder.name}: {found[0].line}")
+
+
 def admit(folder: Path, *, trust: bool) -> None:
-    """As :func:`find`, for a folder."""
+    """Trust a bundle, or say on stderr that it runs in a cage; errors as of :func:`find`."""
     if trust:
         trusted.remember(folder)
     elif trusted.needs_cage(folder):

@@ -68,6 +68,7 @@ def run(  # noqa: PLR0913  what the command line says
     folder = bundles.find(bundle_name, trust=trust)
     options = options or SegmentOptions()
     for one in options.ensemble:
+        bundles.check_manifest(one)
         bundles.admit(one, trust=trust)
     selection = selection or read_selection(folder)
     check_exist(paths)

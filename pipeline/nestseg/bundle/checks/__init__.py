@@ -13,7 +13,15 @@ from typing import Final
 
 from nestseg.bundle import cage, locate, trust
 from nestseg.bundle.caged import BundleCodeError, BundleProcessError, Caged
-from nestseg.bundle.checks import label, layout, metadata, network, preprocessing, workflow
+from nestseg.bundle.checks import (
+    label,
+    language,
+    layout,
+    metadata,
+    network,
+    preprocessing,
+    workflow,
+)
 from nestseg.bundle.findings import Finding, Severity
 from nestseg.bundle.kernel import Grants
 
@@ -70,6 +78,7 @@ def run(bundle: Path, schema: Path | None = None) -> list[Finding]:
         copy = Path(shutil.copytree(bundle, Path(scratch) / bundle.name))
         found += workflow.check(copy, Path(scratch))
         found += network.check(copy, described)
+    found += language.check(bundle)
     found += preprocessing.check(bundle)
     found += label.check(bundle, described)
     return list(dict.fromkeys(found))
