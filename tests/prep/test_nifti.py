@@ -243,7 +243,7 @@ RGB = np.zeros((2, 2, 2), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
         (np.zeros((4, 4), np.int16), "2 axes"),
         (np.zeros((4, 4, 4, 1, 3), np.float32), "5 axes"),
         (np.zeros((4, 4, 4), np.complex64), "complex64"),
-        (RGB, "voxels of type"),
+        (RGB, r"in colour \(RGB\)"),
         (np.full((4, 4, 4), np.nan, np.float32), "NaN"),
     ],
 )
@@ -292,7 +292,7 @@ def test_what_stands_behind_a_packed_file_is_seen(path):
     path.write_bytes(whole + bytes(512))  # as tapes pad
     assert read_nifti(path).array.max() == 59
     path.write_bytes(whole + b"something else")
-    with pytest.raises(InputError, match="not a whole NIfTI file"):
+    with pytest.raises(InputError, match="other bytes follow"):
         read_nifti(path)
 
 

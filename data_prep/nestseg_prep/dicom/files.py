@@ -6,11 +6,12 @@ import gzip
 import io
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import pydicom
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.tag import BaseTag
@@ -94,6 +95,7 @@ def read_dataset(file: BinaryIO, tags: Sequence[BaseTag] | None = None) -> FileD
     except Exception as error:
         msg = type(error).__name__
         raise DamagedFileError(msg) from error
+    _note_true_encoding(dataset)
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.TransferSyntaxUID = _guessed_syntax(dataset)
     return dataset
@@ -104,6 +106,19 @@ def is_deflated(dataset: FileDataset) -> bool:
     return bool(dataset.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian)
 
 
+def _note_true_encoding(dataset: FileDataset) -> None:
+    """Notes how the elements are really encoded where the file meta information is wrong.
+
+    pydicom reads implicit VR in a file that declares explicit VR, and the reverse, but goes on to
+    say what was declared.
+    """
+    implicit, little = dataset.original_encoding
+    elements: Iterator[Any] = map(dataset.get_item, dataset.keys())  # annotated as converted
+    first = next((one for one in elements if isinstance(one, RawDataElement)), None)
+    if first is not None and first.is_implicit_VR != implicit:
+        dataset.set_original_encoding(first.is_implicit_VR, little)
+
+
 def _guessed_syntax(dataset: FileDataset) -> UID:
     """The transfer syntax that a data set without file meta information was parsed with."""
     implicit, little = dataset.original_encoding
@@ -112,8 +127,13 @@ def _guessed_syntax(dataset: FileDataset) -> UID:
     return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
 
+def is_dicom(head: bytes) -> bool:
+    """Whether a file begins as DICOM does, with a preamble and the letters behind it."""
+    return head[128:132] == b"DICM"
+
+
 def _check_head(head: bytes) -> None:
-    if head[128:132] == b"DICM":
+    if is_dicom(head):
         return
     # Without preamble: group, element, then either two capitals (explicit) or a sane length.
     if len(head) < 16 or head[:2] not in _FIRST_GROUPS:
