@@ -43,23 +43,36 @@ def classify(
         if entry.path.name.lower().endswith(nifti_header.SUFFIXES):
             return _named_nifti(entry, read_header)
         try:
-            return _sorted_out(entry, read_header(entry.path))
+            return _dicom(entry, read_header)
         except files.NotDicomError:
             return _neither(entry)
-    except files.DamagedFileError as error:
-        return OtherFile(entry.path, Finding(Code.UNREADABLE, str(error)))
     except OSError as error:
         return OtherFile(entry.path, unreadable(error))
+
+
+def _dicom(entry: Entry, read_header: ReadHeader) -> Header | OtherFile:
+    """A DICOM file, or why it is none that we use.
+
+    Raises:
+        NotDicomError: by its content the file is not DICOM.
+        OSError: the file cannot be read.
+    """
+    try:
+        return _sorted_out(entry, read_header(entry.path))
+    except files.DamagedFileError as error:
+        mislabelled = files.is_mislabelled(entry.path)
+        damage = Finding(Code.UNREADABLE, str(error))
+        return OtherFile(entry.path, Finding(Code.WRONG_TRANSFER_SYNTAX) if mislabelled else damage)
 
 
 def _named_nifti(entry: Entry, read_header: ReadHeader) -> Header | SeriesRef | OtherFile:
     """A file with the name of NIfTI; what it holds is looked at only where it cannot be read."""
     ref = _nifti_ref(entry)
-    if ref.accepted:
+    if ref.accepted or (ref.refusal and ref.refusal.code is Code.UNREADABLE):
         return ref
     head = formats.read_head(entry.path)
     if files.is_dicom(head):
-        return _sorted_out(entry, read_header(entry.path))
+        return _dicom(entry, read_header)
     found = None if formats.is_nifti(head) else formats.finding(head, entry.path.name)
     if found is None:
         return ref
@@ -89,12 +102,16 @@ def pixel_digest(one: headers.Slice) -> str:
 
 
 def _sorted_out(entry: Entry, header: Header) -> Header | OtherFile:
-    """Keeps headers of images; a slice whose pixels are missing stays with its series."""
+    """Keeps headers of images; a slice whose pixels are missing stays with its series.
+
+    Raises:
+        DamagedFileError: the header breaks off.
+    """
     if header.sop_class == _MEDIA_DIRECTORY:
         return OtherFile(entry.path, Finding(Code.DICOMDIR))
     if header.pixels is Pixels.ABSENT and not header.series_uid:
         # SeriesInstanceUID stands in every object, behind what would tell its kind for certain.
-        return OtherFile(entry.path, Finding(Code.UNREADABLE, "header ends early"))
+        raise files.DamagedFileError("header ends early")
     if header.pixels is Pixels.ABSENT and not kinds.may_be_volume(header):
         return OtherFile(entry.path, Finding(Code.NO_PIXELS))
     return header

@@ -166,17 +166,57 @@ def data_set_start(file: BinaryIO) -> int:
     Raises:
         DamagedFileError: the file meta information cannot be parsed.
     """
+    return _declared(file)[1]
+
+
+def _declared(file: BinaryIO) -> tuple[str, int]:
+    """Transfer syntax by the file meta information, and the position behind it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             file.seek(0)
             read_preamble(file, force=False)
-            _read_file_meta_info(file)
+            syntax = str(_read_file_meta_info(file).get("TransferSyntaxUID", ""))
     # As in read_dataset: whichever way the parser fails, the file is damaged.
     except Exception as error:
         msg = "broken file meta information"
         raise DamagedFileError(msg) from error
-    return file.tell()
+    return syntax, file.tell()
+
+
+def is_mislabelled(path: Path) -> bool:
+    """Whether a data set has another byte order than its transfer syntax says, or another packing.
+
+    Asked of files that cannot be parsed: it tells a wrong label from damage.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            syntax, at = _declared(file)
+            file.seek(at)
+            start = file.read(_HEAD_BYTES)
+    except DamagedFileError:
+        return False
+    try:
+        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(start, 2)
+    except zlib.error:
+        inflated = b""
+    # A data set begins with a group of a low even number, such as 0008.
+    looks = {
+        "deflated": _is_low_group(inflated[:2]),
+        "big": _is_low_group(start[1::-1]),
+        "little": _is_low_group(start[:2]),
+    }
+    special = {str(DeflatedExplicitVRLittleEndian): "deflated", str(ExplicitVRBigEndian): "big"}
+    declared = special.get(syntax, "little")
+    return any(looks.values()) and not looks[declared]
+
+
+def _is_low_group(little: bytes) -> bool:
+    number = int.from_bytes(little, "little")
+    return len(little) == 2 and 0 < number <= 0x50 and number % 2 == 0
 
 
 def _check_deflated(file: BinaryIO) -> None:

@@ -194,7 +194,7 @@ TABLE: Final[dict[Code, Entry]] = {
     ),
     Code.WRONG_TRANSFER_SYNTAX: Entry(
         Severity.REFUSE,
-        "The pixels are encoded in another way than the transfer syntax of the file says.",
+        "The file is encoded in another way than its transfer syntax says.",
         "Export the series again, uncompressed (Explicit VR Little Endian).",
     ),
     Code.UNSUPPORTED_TRANSFER_SYNTAX: Entry(

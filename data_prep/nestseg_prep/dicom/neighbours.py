@@ -53,7 +53,7 @@ def warned(series: Sequence[SeriesRef], others: Sequence[OtherFile]) -> list[Ser
 def _may_be_a_slice(other: OtherFile, suffixes: set[str]) -> bool:
     """Whether a file cannot be read, or is empty or overwritten under the name of a slice."""
     code, detail = other.finding.code, other.finding.detail
-    if code is Code.UNREADABLE:
+    if code in {Code.UNREADABLE, Code.WRONG_TRANSFER_SYNTAX}:
         return True
     suffix = other.path.suffix.lower()
     if code not in {Code.NOT_AN_IMAGE_FILE, Code.WRONG_CONTENT} or suffix not in suffixes:
