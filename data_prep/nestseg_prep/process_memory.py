@@ -10,9 +10,11 @@ import errno
 from contextlib import suppress
 from pathlib import Path
 
+from nestseg_prep.errors import InputError
+
 _STATUS = Path("/proc/self/status")
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -2, -3, -4, -8  # malloc.h
-_ALLOCATORS = ("DefaultCPUAllocator", "can't allocate memory", "std::bad_alloc", "out of memory")
+_ALLOCATORS = ("DefaultCPUAllocator", "can't allocate memory", "bad_alloc", "out of memory")
 _LARGE = 4 * 2**20  # bytes of an array that is given back as soon as it is freed
 
 
@@ -72,8 +74,9 @@ def ran_out(error: BaseException | None) -> bool:
             return True
         if isinstance(error, OSError) and error.errno == errno.ENOMEM:
             return True
-        # torch says so in words
-        if isinstance(error, RuntimeError) and any(word in str(error) for word in _ALLOCATORS):
+        # torch, OpenVINO and ONNX Runtime say so in words.
+        ours = isinstance(error, InputError)
+        if not ours and any(word in str(error) for word in _ALLOCATORS):
             return True
         error = error.__cause__
     return False

@@ -274,3 +274,30 @@ def test_a_run_goes_on_and_nothing_is_harmed(
         assert mask.ravel()[0] == 2
     subprocess.run([*command, "bundle", "check", bundle], check=False, capture_output=True)
     assert prey.harm() == []
+
+
+@pytest.mark.slow
+def test_pruning_and_preparing_run_in_cages(
+    foreign: Path, data_set: Path, tmp_path: Path, prey: Victim
+) -> None:
+    canary = tmp_path / "canary"
+    for name in ("train", "inference"):
+        path = foreign / "configs" / f"{name}.json"
+        config = json.loads(path.read_text())
+        tried = f"$__import__('os').system('touch {canary} {prey.secret}') and 0"
+        for step in config["load"]:
+            step["allow_missing_keys"] = tried.replace(" and 0", " == 0")
+        path.write_text(json.dumps(config))
+    command = [sys.executable, "-m", "nestseg.cli"]
+    out = {name: tmp_path / "made" / name for name in ("pruned", "prepared")}
+    pruned = [*command, "prune", foreign, "--data", data_set, "--out", out["pruned"]]
+    prepared = [*command, "prepare", data_set, "--bundle", foreign, "--out", out["prepared"]]
+    for words in (pruned, prepared):
+        done = subprocess.run(words, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "runs in a cage" in done.stderr
+    assert (out["pruned"] / "docs" / "pruning.json").is_file()
+    assert (out["prepared"] / "prepared.json").is_file()
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["prepared", "pruned"]
+    assert not canary.exists()
+    assert prey.harm() == []
