@@ -88,7 +88,8 @@ def examine(bundle: LoadedBundle, volume: Volume, options: SegmentOptions) -> Se
         found = [_examined(one, volume, options, keep=True) for one in (bundle, *bundle.members)]
         return ensembles.combined(found, volume, options)
     if inversion(bundle) is None:
-        return Segmentation(_on(volume, _as_configured(bundle, volume, options)))
+        mask = _as_configured(bundle, volume, options)
+        return Segmentation(_on(volume, mask), notes=bundle.notes)
     found_here = _examined(bundle, volume, options, keep=options.save_probabilities)
     return _single(found_here, volume, options)
 
@@ -129,12 +130,12 @@ def _examined(
     axes: tuple[int, ...] = ()
     if options.tta == "mirror":
         axes = mirrored_axes(bundle.mirrored, bundle.labels.values(), image.affine.numpy())
-    notes: tuple[str, ...] = ()
+    notes = bundle.notes
     if options.gentle:
         inferer = inferer.gentler(network.geometry)
         shape = image.shape[1 : 1 + len(network.geometry.axes)]
         tile = " × ".join(map(str, inferer.tiling(network, shape).roi_size))
-        notes = (f"computed in tiles of {tile} voxels to save memory",)
+        notes += (f"computed in tiles of {tile} voxels to save memory",)
     grid = way_back.regrid(image, volume)
     linear = None
     if way.of_logits:

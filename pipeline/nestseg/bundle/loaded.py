@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from monai.transforms import Compose, SaveImaged
 
-from nestseg.bundle import examining
+from nestseg.bundle import examining, way_back
 from nestseg.bundle.built import BundleConfig
 from nestseg.bundle.flips import trained_axes
 from nestseg.bundle.options import Level, SegmentOptions
@@ -44,6 +44,7 @@ class LoadedBundle:
         device: where it computes.
         members: the further bundles of an ensemble.
         int8: folder of the calibrated model of these weights, if there is one.
+        notes: what is done differently than its configs say, in sentences.
     """
 
     name: str
@@ -61,6 +62,7 @@ class LoadedBundle:
     mirrored: tuple[int, ...] = ()
     members: tuple[LoadedBundle, ...] = ()
     int8: Path | None = None
+    notes: tuple[str, ...] = ()
     _parts: dict[int, torch.nn.Module] = field(default_factory=dict)
     _fast: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
@@ -163,6 +165,7 @@ def _load(bundle: Path) -> LoadedBundle:
     quick_percentiles(parts["preprocessing"])
     weights_sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
     geometry = getattr(parts["network"], "geometry", None)
+    by_nearest = way_back.send_labels_by_nearest(parts["postprocessing"])
     steps = [t for t in parts["postprocessing"].transforms if not isinstance(t, SaveImaged)]
     outputs = config.metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
     return LoadedBundle(
@@ -180,6 +183,7 @@ def _load(bundle: Path) -> LoadedBundle:
         expected=expectations(config.metadata),
         mirrored=trained_axes(bundle, len(getattr(geometry, "axes", (0, 1, 2)))),
         int8=calibrated.folder(bundle, weights_sha256),
+        notes=(way_back.LABELS_BY_NEAREST,) if by_nearest else (),
     )
 
 
