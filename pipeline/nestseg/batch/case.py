@@ -18,7 +18,7 @@ from nestseg.batch.failures import InputChanged, judge
 from nestseg.batch.jobs import Job, Outcome, Settings
 from nestseg.batch.states import Cause, Facts, Output
 from nestseg.bundle.loaded import LoadedBundle
-from nestseg.outputs.plausibility import flags
+from nestseg.outputs.plausibility import flags, unlike_training
 from nestseg.outputs.segmentation import Segmentation
 from nestseg.outputs.volumetry import volumes_ml
 from nestseg_prep import process_memory
@@ -84,7 +84,8 @@ def write(work: Work, bundle: LoadedBundle, settings: Settings) -> Outcome:
     known = Facts()
     with _stage(work, "write"):
         if work.image is not None and work.result is not None:
-            known = _facts(work.result, bundle)
+            options = replace(settings.options, gentle=job.gentle)
+            known = _facts(work.result, bundle, bundle.uncertainty_limit(options))
             outputs = staging.stage(
                 work.image, work.result, known.volumes_ml, job, bundle, settings
             )
@@ -100,13 +101,16 @@ def write(work: Work, bundle: LoadedBundle, settings: Settings) -> Outcome:
     return Outcome(job.name, job.attempt, cause, reason, outputs, facts, worker_name())
 
 
-def _facts(result: Segmentation, bundle: LoadedBundle) -> Facts:
-    """What a mask says by itself."""
+def _facts(result: Segmentation, bundle: LoadedBundle, limit: float | None) -> Facts:
+    """What a mask says by itself; ``limit`` is the uncertainty of validation cases."""
     sizes = volumes_ml(result.mask, bundle.labels)
     return Facts(
         volumes_ml=sizes,
         uncertainty=result.uncertainty,
-        flags=flags(result.mask, bundle.labels, bundle.expected, sizes),
+        flags=(
+            *unlike_training(result.uncertainty, limit),
+            *flags(result.mask, bundle.labels, bundle.expected, sizes),
+        ),
         notes=result.notes,
         computed_by=result.computed_by,
     )

@@ -17,7 +17,7 @@ from nestseg.bundle.flips import trained_axes
 from nestseg.bundle.options import Level, SegmentOptions
 from nestseg.bundle.selection import read_selection
 from nestseg.networks.levels import at_level, levels
-from nestseg.outputs.plausibility import Expected, expectations
+from nestseg.outputs.plausibility import Expected, expectations, uncertainty_limit
 from nestseg.outputs.segmentation import Segmentation
 from nestseg.runtime import calibrated, fast
 from nestseg_prep.errors import InputError
@@ -40,6 +40,7 @@ class LoadedBundle:
             (``nestseg.outputs.dicom.terminology``).
         selection: which series it takes.
         expected: label value → what its structure looks like, where the metadata say so.
+        uncertainty_at_most: the largest uncertainty of its validation cases, where it was measured.
         mirrored: axes of the network's input that training mirrored.
         device: where it computes.
         members: the further bundles of an ensemble.
@@ -59,6 +60,7 @@ class LoadedBundle:
     _inferer: Any
     _postprocessing: Compose
     expected: dict[int, Expected] = field(default_factory=dict)
+    uncertainty_at_most: float | None = None
     mirrored: tuple[int, ...] = ()
     members: tuple[LoadedBundle, ...] = ()
     int8: Path | None = None
@@ -75,6 +77,14 @@ class LoadedBundle:
     def takes_options(self) -> bool:
         """Whether it stitches, takes the argmax and goes back, and no more, as options ask for."""
         return examining.inversion(self) is not None
+
+    def uncertainty_limit(self, options: SegmentOptions) -> float | None:
+        """The largest uncertainty of its validation cases, if it was measured in the same way.
+
+        Mirrored tiles, levels, ensembles and smaller tiles have uncertainties of other sizes.
+        """
+        same = (options.tta, options.level, options.ensemble, options.gentle)
+        return self.uncertainty_at_most if same == ("none", None, (), False) else None
 
     def segment(self, volume: Volume) -> Volume:
         """Label every voxel of an image: the mask of :meth:`examine`."""
@@ -181,6 +191,7 @@ def _load(bundle: Path) -> LoadedBundle:
         _inferer=parts["inferer"],
         _postprocessing=Compose(steps),
         expected=expectations(config.metadata),
+        uncertainty_at_most=uncertainty_limit(config.metadata),
         mirrored=trained_axes(bundle, len(getattr(geometry, "axes", (0, 1, 2)))),
         int8=calibrated.folder(bundle, weights_sha256),
         notes=(way_back.LABELS_BY_NEAREST,) if by_nearest else (),

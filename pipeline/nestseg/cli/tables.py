@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -11,6 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from nestseg_prep.dicom.references import OtherFile, SeriesRef
+
+if TYPE_CHECKING:
+    from nestseg.batch.view import CaseRow
 
 _PIPE_WIDTH = 132
 
@@ -48,9 +52,9 @@ def by(numbers: Sequence[float] | None, digits: str = "g") -> str:
     return "–" if numbers is None else "×".join(format(n, digits) for n in numbers)
 
 
-def modality(ref: SeriesRef) -> str:
-    """Modality of a series; a NIfTI file has none."""
-    return "NIfTI" if ref.kind == "nifti" else ref.modality or "–"
+def modality(ref: SeriesRef | CaseRow) -> str:
+    """Modality of a series; a NIfTI file does not say it."""
+    return "unknown (NIfTI)" if ref.kind == "nifti" else ref.modality or "–"
 
 
 def geometry(ref: SeriesRef) -> tuple[str, str, str]:

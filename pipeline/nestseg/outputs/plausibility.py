@@ -1,6 +1,6 @@
-"""Whether a mask can be right, as far as its shape tells; no word about whether it is.
+"""Whether a mask can be right, as far as its shape and the network's doubt tell.
 
-Per label, one flag each at most:
+None of it says that a mask is right. Per label, one flag each at most:
 
 ``empty``
     No voxel has the label.
@@ -11,6 +11,11 @@ Per label, one flag each at most:
     a hundredth of the label's voxels are specks and not counted.
 ``volume-low``, ``volume-high``
     Its volume lies outside the range that the bundle's metadata give.
+
+And for the whole mask:
+
+``unlike-training``
+    The network is less sure than on any of the cases that the bundle was validated on.
 
 An image of one slice is a picture: structures are cut off and come in any number there, so border
 and pieces are not judged.
@@ -72,6 +77,42 @@ def expectations(metadata: Mapping[str, Any]) -> dict[int, Expected]:
             '{"pieces": 1, "volume_ml": [low, high]}'
         ) from error
     return found
+
+
+def uncertainty_limit(metadata: Mapping[str, Any]) -> float | None:
+    """The largest uncertainty of a bundle's validation cases, from its metadata.
+
+    Example:
+        ``"uncertainty_at_most": 0.024``; ``None`` or no such key where nobody measured it.
+
+    Raises:
+        InputError: it is not a number from 0 to 1.
+    """
+    limit = metadata.get("uncertainty_at_most")
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit <= 1:
+        raise InputError(
+            "configs/metadata.json: `uncertainty_at_most` is not a number from 0 to 1; write the "
+            "largest uncertainty of the validation cases, or leave it out"
+        )
+    return float(limit)
+
+
+def unlike_training(uncertainty: float | None, limit: float | None) -> tuple[Flag, ...]:
+    """The flag of a case that the network is less sure of than of any validation case.
+
+    Args:
+        uncertainty: of the case, 0 to 1; ``None`` if nothing could disagree.
+        limit: of :func:`uncertainty_limit`.
+    """
+    if uncertainty is None or limit is None or uncertainty <= limit:
+        return ()
+    sentence = (
+        f"the network is unsure (uncertainty {uncertainty:.2g}, at most {limit:.2g} on the cases "
+        "that it was validated on): the image may be unlike those that it was trained on"
+    )
+    return (Flag("unlike-training", sentence),)
 
 
 def flags(
