@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from nestseg.batch import staging
 from nestseg.batch.failures import InputChanged, judge
@@ -20,7 +20,7 @@ from nestseg.batch.states import Cause, Facts, Output
 from nestseg.bundle.loaded import LoadedBundle
 from nestseg.outputs.plausibility import flags, unlike_training
 from nestseg.outputs.segmentation import Segmentation
-from nestseg.outputs.volumetry import volumes_ml
+from nestseg.outputs.volumetry import sizes
 from nestseg_prep import process_memory
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.reading import read_volume
@@ -103,13 +103,13 @@ def write(work: Work, bundle: LoadedBundle, settings: Settings) -> Outcome:
 
 def _facts(result: Segmentation, bundle: LoadedBundle, limit: float | None) -> Facts:
     """What a mask says by itself; ``limit`` is the uncertainty of validation cases."""
-    sizes = volumes_ml(result.mask, bundle.labels)
+    measured = sizes(result.mask, bundle.labels)
     return Facts(
-        volumes_ml=sizes,
+        **asdict(measured),
         uncertainty=result.uncertainty,
         flags=(
             *unlike_training(result.uncertainty, limit),
-            *flags(result.mask, bundle.labels, bundle.expected, sizes),
+            *flags(result.mask, bundle.labels, bundle.expected, measured.volumes_ml),
         ),
         notes=result.notes,
         computed_by=result.computed_by,

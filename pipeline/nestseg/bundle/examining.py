@@ -89,7 +89,7 @@ def examine(bundle: LoadedBundle, volume: Volume, options: SegmentOptions) -> Se
         return ensembles.combined(found, volume, options)
     if inversion(bundle) is None:
         mask = _as_configured(bundle, volume, options)
-        return Segmentation(_on(volume, mask), notes=bundle.notes)
+        return Segmentation(volume.with_voxels(mask), notes=bundle.notes)
     found_here = _examined(bundle, volume, options, keep=options.save_probabilities)
     return _single(found_here, volume, options)
 
@@ -100,14 +100,14 @@ def _single(found: Examined, volume: Volume, options: SegmentOptions) -> Segment
     if disagreement is not None:
         score = uncertainty_score(labels, disagreement)
         if options.save_uncertainty:
-            uncertainty_map = _on(volume, found.back(disagreement))
+            uncertainty_map = volume.with_voxels(found.back(disagreement))
 
     def probability(values: Array) -> Volume:
-        return _on(volume, found.back(values))
+        return volume.with_voxels(found.back(values))
 
     kept = found.maps.probabilities
     return Segmentation(
-        _on(volume, found.back(labels) if found.mask is None else found.mask),
+        volume.with_voxels(found.back(labels) if found.mask is None else found.mask),
         score,
         uncertainty_map,
         found.notes,
@@ -205,8 +205,3 @@ def _is_argmax(step: Any) -> bool:
         step.threshold,
         step.rounding,
     ) == ((True,), [None], [None], (None,))
-
-
-def _on(volume: Volume, array: Array) -> Volume:
-    """A map that lies on the voxels of a volume."""
-    return Volume(array, volume.affine, volume.series_uid, volume.sop_uids, volume.source)

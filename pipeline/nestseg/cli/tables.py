@@ -28,7 +28,18 @@ def table(title: str, *columns: str) -> Table:
     """An empty table; columns whose name ends in a unit are right-aligned, only the last folds."""
     made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        right = column.split()[-1] in {"mm", "ml", "s", "ms", "voxels", "MB", "Dice"}
+        right = column.split()[-1] in {
+            "mm",
+            "ml",
+            "mm²",
+            "pixels",
+            "uncertainty",
+            "s",
+            "ms",
+            "voxels",
+            "MB",
+            "Dice",
+        }
         last = column == columns[-1]
         made.add_column(column, justify="right" if right else "left", no_wrap=not last)
     return made

@@ -119,7 +119,7 @@ def flags(
     mask: Volume,
     labels: Mapping[int, str],
     expected: Mapping[int, Expected] | None = None,
-    sizes: Mapping[str, float] | None = None,
+    volumes: Mapping[str, float] | None = None,
 ) -> tuple[Flag, ...]:
     """What a person should look at, label by label.
 
@@ -127,10 +127,10 @@ def flags(
         mask: label map; unsigned integers.
         labels: value → name.
         expected: what is known of a label; one piece of any size for those that are not named.
-        sizes: what :func:`~nestseg.outputs.volumetry.volumes_ml` gave, if that is known.
+        volumes: what :func:`~nestseg.outputs.volumetry.volumes_ml` gave, if that is known.
     """
     boxes = _boxes(mask.array, max(labels, default=1))
-    sizes = volumes_ml(mask, dict(labels)) if sizes is None else sizes
+    volumes = volumes_ml(mask, dict(labels)) if volumes is None else volumes
     found: list[Flag] = []
     for value, name in labels.items():
         box = boxes[value - 1]
@@ -141,7 +141,8 @@ def flags(
         if mask.shape[2] > 1:
             found += _border(mask, value, name, box)
             found += _pieces(mask.array[box] == value, name, known)
-        found += _volume(sizes[name], name, known)
+        if name in volumes:  # a picture has none
+            found += _volume(volumes[name], name, known)
     return tuple(found)
 
 
