@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from monai.bundle import ConfigParser
 from scipy.stats import spearmanr
 
 from nestseg.bundle import loaded
 from nestseg.bundle.options import SegmentOptions
 from nestseg.pruning.scores import score
-from nestseg.pruning.validation import read_image, truth_reader
-from nestseg_prep.cohort import cases
+from nestseg.pruning.validation import Case, read_image, truth_reader
 
 WAYS = {
     "default": SegmentOptions(),
@@ -29,6 +29,15 @@ WAYS = {
     "half-tiles": SegmentOptions(gentle=True),
 }
 TOLERANCE_MM = 1.0
+
+
+def validation_cases(bundle: Path, data: Path) -> list[Case]:
+    """The cases by which a bundle's training chooses its weights."""
+    parser = ConfigParser()
+    parser.read_config(bundle / "configs" / "train.json")
+    parser["bundle_root"], parser["dataset_dir"] = str(bundle), str(data)
+    found: list[Case] = parser.get_parsed_content("validate#dataset#data")
+    return found
 
 
 def main() -> None:
@@ -45,7 +54,7 @@ def main() -> None:
     seconds = dict.fromkeys(ways, 0.0)
     print(f"| case | {' | '.join(f'Dice, {way} | uncertainty' for way in ways)} |")
     print("|---|" + "---:|---:|" * len(ways))
-    for number, case in enumerate(cases(given.data, "val")):
+    for number, case in enumerate(validation_cases(given.bundle, given.data)):
         image, truth = read_image(case["image"]), read_truth(case)
         for way in ways:
             start = time.process_time()
