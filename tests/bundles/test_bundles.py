@@ -11,8 +11,11 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 from nestseg.bundle import locate, recipe
+from nestseg.bundle.built import BundleConfig
 from nestseg.bundle.manifest import digest
 from nestseg.bundle.selection import read_selection
+from nestseg.inferers import Answers
+from nestseg.outputs.plausibility import uncertainty_limit
 from nestseg.pruning import record
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.selection import Selection
@@ -81,6 +84,17 @@ def test_it_takes_only_the_body_parts_that_it_was_trained_on(bundle: Path) -> No
         if not named.why_not(replace(ref, body_part=part))
     }
     assert taken == {"", *TAKES[bundle.name.split("_")[0]]}
+
+
+@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+def test_it_has_a_limit_of_uncertainty_where_its_network_has_several_heads(bundle: Path) -> None:
+    network = BundleConfig(bundle, "inference.json").build("network_def").eval()
+    answers = Answers(network)
+    size = network.geometry.input_size((32,) * len(network.geometry.axes))
+    with torch.no_grad():
+        answers(torch.zeros(1, 1, *size))
+    limit = uncertainty_limit(json.loads(config(bundle, "metadata.json").read_text()))
+    assert (limit is not None) == answers.disagrees
 
 
 @each_bundle

@@ -177,6 +177,12 @@ MISTAKES: dict[str, tuple[str, str, Change, str]] = {
         lambda c: c["validate#postprocessing#transforms"][1].update(nearest_interp="$1 > 2"),
         "evaluate.json: validate#postprocessing#transforms: its Invertd interpolates",
     ),
+    "an uncertainty beyond the scale": (
+        "metadata",
+        "metadata",
+        lambda c: c.update(uncertainty_at_most=2.4),
+        "metadata.json: uncertainty_at_most: cannot be read",
+    ),
     "a version without a word in the changelog": (
         "metadata",
         "metadata",

@@ -47,9 +47,12 @@ def test_flags_warnings_and_notes_stand_in_the_table_as_sentences() -> None:
     assert " 0.123 " in text
     for part in (unsure.sentence, border.sentence, "not evenly spaced", "(2.5 to 3 mm)"):
         assert part in text
+    assert "done: unlike-training, touches-border, uneven-spacing" in text
     assert "in small tiles" in text
     assert "filled pixels" not in text  # an info is no reason to look
-    assert "uncertainty" not in shown(row("a"))
+    plain = shown(row("a"))
+    assert "uncertainty" not in plain
+    assert "To look at" not in plain
 
 
 def test_a_warning_counts_as_something_to_look_at_in_the_report() -> None:

@@ -32,7 +32,10 @@ def show(view: RunView) -> None:
     """Print both, and which files are not images."""
     cases, skipped = cases_of(view), skipped_of(view)
     if cases:
-        tables.console.print(_case_table(cases, list(view.header.labels.values()), view.unit))
+        shown = _most_telling(cases)
+        tables.console.print(_case_table(shown, list(view.header.labels.values()), view.unit))
+        if (remarks := _remarks_table(shown)) is not None:
+            tables.console.print(remarks)
     if len(cases) > _MOST_ROWS:
         tables.console.print(f"and {len(cases) - _MOST_ROWS} more cases: see run.json")
     if unknown := sum(row.kind == "nifti" for row in cases):
@@ -47,14 +50,18 @@ def show(view: RunView) -> None:
         tables.console.print(f"Files that are no series: {', '.join(others)}")
 
 
+def _most_telling(cases: Sequence[CaseRow]) -> Sequence[CaseRow]:
+    """All cases, or of too many those that failed, then those to look at, then others."""
+    bad_first = sorted(cases, key=lambda row: (row.state is State.DONE, not row.to_look_at))
+    return cases if len(cases) <= _MOST_ROWS else bad_first[:_MOST_ROWS]
+
+
 def _case_table(cases: Sequence[CaseRow], labels: list[str], unit: str) -> Table:
     columns = [f"{label} {unit}" for label in labels]
     doubt = any(row.facts.uncertainty is not None for row in cases)
     columns += ["uncertainty"] if doubt else []
     rows = tables.table("Cases", "case", "modality", "shape voxels", *columns, "s", "outcome")
-    bad_first = sorted(cases, key=lambda row: (row.state is State.DONE, not row.to_look_at))
-    shown = cases if len(cases) <= _MOST_ROWS else bad_first[:_MOST_ROWS]
-    for row in shown:
+    for row in cases:
         done = row.state is State.DONE
         rows.add_row(
             row.name,
@@ -82,12 +89,21 @@ def _uncertainty(row: CaseRow) -> str:
 
 
 def _outcome(row: CaseRow) -> str:
-    """The state with everything that a person should know of the case, in sentences."""
-    said = [row.reason] if row.reason else []
-    said += [flag.sentence for flag in row.to_look_at]
-    said += row.facts.notes
-    style = "yellow" if row.to_look_at else _STYLES.get(row.state, "yellow")
-    return f"[{style}]{row.state}[/]" + (f": {escape('; '.join(said))}" if said else "")
+    """The state with its reason, or the codes of what a person should look at."""
+    codes = ", ".join(dict.fromkeys(flag.code for flag in row.to_look_at))
+    style = "yellow" if codes else _STYLES.get(row.state, "yellow")
+    said = row.reason or codes
+    return f"[{style}]{row.state}[/]" + (f": {escape(said)}" if said else "")
+
+
+def _remarks_table(cases: Sequence[CaseRow]) -> Table | None:
+    """The same in sentences, with what was done differently than asked."""
+    rows = tables.table("To look at", "case", "what")
+    for row in cases:
+        said = [flag.sentence for flag in row.to_look_at] + list(row.facts.notes)
+        if said:
+            rows.add_row(row.name, escape("; ".join(said)))
+    return rows if rows.row_count else None
 
 
 def _skipped_table(skipped: Sequence[CaseRow]) -> Table:
