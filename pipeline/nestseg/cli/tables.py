@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nestseg.batch.view import CaseRow
 
 _PIPE_WIDTH = 132
+_LONGEST_CODE = 20  # of a flag or finding, but for the rarest
 
 console = Console()
 if not console.is_terminal:  # a pipe or a file has no width: do not fold at 80 columns
@@ -25,7 +26,11 @@ stderr = Console(stderr=True)
 
 
 def table(title: str, *columns: str) -> Table:
-    """An empty table; columns whose name ends in a unit are right-aligned, only the last folds."""
+    """Make an empty table.
+
+    Columns whose name ends in a unit are right-aligned, and their names fold where there is little
+    room. Of the others only the last folds; its words are never cut.
+    """
     made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         right = column.split()[-1] in {
@@ -41,7 +46,13 @@ def table(title: str, *columns: str) -> Table:
             "Dice",
         }
         last = column == columns[-1]
-        made.add_column(column, justify="right" if right else "left", no_wrap=not last)
+        made.add_column(
+            column,
+            justify="right" if right else "left",
+            no_wrap=not (last or right),
+            overflow="fold" if last else "ellipsis",
+            min_width=_LONGEST_CODE if last and len(columns) > 2 else None,
+        )
     return made
 
 
