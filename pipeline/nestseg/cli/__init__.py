@@ -41,7 +41,7 @@ SendTo = Annotated[
     str, typer.Option("--send-to", help=f"Write DICOM results too and send them: {_ADDRESSES}.")
 ]
 Trust = Annotated[
-    bool, typer.Option("--trust", help="Run a bundle from elsewhere that the audit refuses.")
+    bool, typer.Option("--trust", help="Trust this bundle's code from now on: run it uncaged.")
 ]
 Select = Annotated[
     Path | None,
@@ -108,7 +108,7 @@ def scan(  # noqa: PLR0913  one for each option
 
         selection = chosen(bundle, select, one_per_study=one_per_study)
     rules = Rules(fill_missing, min_slices)
-    run(folder, rules, as_json=json, show_phi=show_phi, selection=selection)
+    raise typer.Exit(run(folder, rules, as_json=json, show_phi=show_phi, selection=selection))
 
 
 @app.command()
@@ -132,11 +132,10 @@ def prepare(
     if bundle is None:
         from nestseg.cli.prepare import run
 
-        run(folder, out, Rules(fill_missing, min_slices))
-    else:
-        from nestseg.cli.prepare_training import run as run_training
+        raise typer.Exit(run(folder, out, Rules(fill_missing, min_slices)))
+    from nestseg.cli.prepare_training import run as run_training
 
-        raise typer.Exit(run_training(folder, bundle, out))
+    raise typer.Exit(run_training(folder, bundle, out))
 
 
 @app.command()
