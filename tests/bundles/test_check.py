@@ -173,6 +173,24 @@ MISTAKES: dict[str, tuple[str, str, Change, str]] = {
         ),
         "train.json: validate#handlers#4: is no mapping",
     ),
+    "labels that are interpolated on their way back": (
+        "workflow",
+        "inference",
+        lambda c: c["postprocessing"]["transforms"][1].update(nearest_interp=False),
+        "inference.json: postprocessing#transforms: its Invertd interpolates between label numbers",
+    ),
+    "labels that are interpolated on their way to the validation": (
+        "workflow",
+        "evaluate",
+        lambda c: c["validate#postprocessing#transforms"][1].update(nearest_interp="$1 > 2"),
+        "evaluate.json: validate#postprocessing#transforms: its Invertd interpolates",
+    ),
+    "an uncertainty beyond the scale": (
+        "metadata",
+        "metadata",
+        lambda c: c.update(uncertainty_at_most=2.4),
+        "metadata.json: uncertainty_at_most: cannot be read",
+    ),
     "a version without a word in the changelog": (
         "metadata",
         "metadata",

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from nestseg.batch import staging
@@ -19,9 +19,9 @@ from nestseg.batch.failures import InputChanged, judge
 from nestseg.batch.jobs import Job, Outcome, Settings
 from nestseg.batch.states import Cause, Facts, Output
 from nestseg.bundle.info import BundleInfo
-from nestseg.outputs.plausibility import flags
+from nestseg.outputs.plausibility import flags, unlike_training
 from nestseg.outputs.segmentation import Segmentation
-from nestseg.outputs.volumetry import volumes_ml
+from nestseg.outputs.volumetry import sizes
 from nestseg_prep import process_memory
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.reading import read_volume
@@ -91,7 +91,8 @@ def write(work: Work, bundle: Bundle, settings: Settings) -> Outcome:
     known = Facts()
     with _stage(work, "write"):
         if work.image is not None and work.result is not None:
-            known = _facts(work.result, bundle)
+            options = replace(settings.options, gentle=job.gentle)
+            known = _facts(work.result, bundle, bundle.uncertainty_limit(options))
             outputs = staging.stage(
                 work.image, work.result, known.volumes_ml, job, bundle, settings
             )
@@ -107,13 +108,16 @@ def write(work: Work, bundle: Bundle, settings: Settings) -> Outcome:
     return Outcome(job.name, job.attempt, cause, reason, outputs, facts, worker_name())
 
 
-def _facts(result: Segmentation, bundle: BundleInfo) -> Facts:
-    """What a mask says by itself."""
-    sizes = volumes_ml(result.mask, bundle.labels)
+def _facts(result: Segmentation, bundle: BundleInfo, limit: float | None) -> Facts:
+    """What a mask says by itself; ``limit`` is the uncertainty of validation cases."""
+    measured = sizes(result.mask, bundle.labels)
     return Facts(
-        volumes_ml=sizes,
+        **asdict(measured),
         uncertainty=result.uncertainty,
-        flags=flags(result.mask, bundle.labels, bundle.expected, sizes),
+        flags=(
+            *unlike_training(result.uncertainty, limit),
+            *flags(result.mask, bundle.labels, bundle.expected, measured.volumes_ml),
+        ),
         notes=result.notes,
         computed_by=result.computed_by,
     )

@@ -76,6 +76,8 @@ def _case(row: CaseRow) -> dict[str, Any]:
         "dicom": dicom or None,
         "outputs": [asdict(output) for output in row.outputs],
         "volumes_ml": row.facts.volumes_ml,
+        "areas_mm2": row.facts.areas_mm2,
+        "pixels": row.facts.pixels,
         "uncertainty": row.facts.uncertainty,
         "flags": [asdict(flag) for flag in row.facts.flags],
         "notes": row.facts.notes,

@@ -205,8 +205,7 @@ class _Server(Caged):
         )
 
     def _map(self, volume: Volume, types: tuple[str, ...]) -> Volume:
-        array = self.receive_array(volume.shape, types)
-        return Volume(array, volume.affine, volume.series_uid, volume.sop_uids, volume.source)
+        return volume.with_voxels(self.receive_array(volume.shape, types))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from nestseg.bundle import manifest
+from nestseg.bundle.options import SegmentOptions
 from nestseg.bundle.selection import read_selection
-from nestseg.outputs.plausibility import Expected, expectations
+from nestseg.outputs.plausibility import Expected, expectations, uncertainty_limit
 from nestseg_prep.errors import InputError
 from nestseg_prep.selection import Selection
 
@@ -29,6 +30,7 @@ class BundleInfo:
             (``nestseg.outputs.dicom.terminology``).
         selection: which series it takes.
         expected: label value → what its structure looks like, where the metadata say so.
+        uncertainty_at_most: the largest uncertainty of its validation cases, where it was measured.
     """
 
     name: str
@@ -38,6 +40,15 @@ class BundleInfo:
     segment_codes: dict[str, Any]
     selection: Selection
     expected: dict[int, Expected] = field(default_factory=dict)
+    uncertainty_at_most: float | None = None
+
+    def uncertainty_limit(self, options: SegmentOptions) -> float | None:
+        """The largest uncertainty of its validation cases, if it was measured in the same way.
+
+        Mirrored tiles, levels, ensembles and smaller tiles have uncertainties of other sizes.
+        """
+        same = (options.tta, options.level, options.ensemble, options.gentle)
+        return self.uncertainty_at_most if same == ("none", None, (), False) else None
 
 
 def read_info(bundle: Path) -> BundleInfo:
@@ -67,4 +78,5 @@ def read_info(bundle: Path) -> BundleInfo:
         segment_codes=dict(metadata.get("segment_codes", {})),
         selection=read_selection(bundle),
         expected=expectations(metadata),
+        uncertainty_at_most=uncertainty_limit(metadata),
     )

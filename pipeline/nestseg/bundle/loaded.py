@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from monai.transforms import Compose, SaveImaged
 
-from nestseg.bundle import examining
+from nestseg.bundle import examining, way_back
 from nestseg.bundle.built import BundleConfig
 from nestseg.bundle.flips import trained_axes
 from nestseg.bundle.info import WEIGHTS, BundleInfo, read_info
@@ -33,6 +33,7 @@ class LoadedBundle(BundleInfo):
         device: where it computes.
         members: the further bundles of an ensemble.
         int8: folder of the calibrated model of these weights, if there is one.
+        notes: what is done differently than its configs say, in sentences.
     """
 
     device: torch.device
@@ -43,6 +44,7 @@ class LoadedBundle(BundleInfo):
     mirrored: tuple[int, ...] = ()
     members: tuple[LoadedBundle, ...] = ()
     int8: Path | None = None
+    notes: tuple[str, ...] = ()
     _parts: dict[int, torch.nn.Module] = field(default_factory=dict)
     _fast: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
@@ -144,6 +146,7 @@ def _load(bundle: Path) -> LoadedBundle:
     quick_percentiles(parts["preprocessing"])
     info = read_info(bundle)
     geometry = getattr(parts["network"], "geometry", None)
+    by_nearest = way_back.send_labels_by_nearest(parts["postprocessing"])
     steps = [t for t in parts["postprocessing"].transforms if not isinstance(t, SaveImaged)]
     return LoadedBundle(
         **{one.name: getattr(info, one.name) for one in fields(info)},
@@ -154,6 +157,7 @@ def _load(bundle: Path) -> LoadedBundle:
         _postprocessing=Compose(steps),
         mirrored=trained_axes(bundle, len(getattr(geometry, "axes", (0, 1, 2)))),
         int8=calibrated.folder(bundle, info.weights_sha256),
+        notes=(way_back.LABELS_BY_NEAREST,) if by_nearest else (),
     )
 
 

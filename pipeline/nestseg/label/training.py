@@ -22,6 +22,7 @@ from nestseg.bundle.loaded import LoadedBundle
 from nestseg.label.cases import Labelled
 from nestseg.label.models import digest
 from nestseg.label.work import WEIGHTS
+from nestseg.pruning.candidates import forget_uncertainty
 from nestseg_prep.disk import sync_folder
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import read_nifti
@@ -174,6 +175,7 @@ def _replace(bundle: Path, trained: Path) -> None:
     shutil.copyfile(trained / WEIGHTS, new)
     with new.open("rb") as file:
         os.fsync(file.fileno())
+    forget_uncertainty(bundle)  # before the weights: at worst a bundle says less than it could
     new.replace(weights)
     sync_folder(weights.parent)
 
