@@ -28,15 +28,25 @@ def as_file(ds: Dataset) -> Dataset:
     return ds
 
 
+CT, MR, ECHO = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.1.1"
+
+
 @contextmanager
-def association(port: int, *, calling: str = "SCANNER", called: str = "NESTSEG") -> Iterator[Any]:
+def association(
+    port: int,
+    *,
+    calling: str = "SCANNER",
+    called: str = "NESTSEG",
+    classes: Sequence[str] = (CT, MR),
+    **how: Any,
+) -> Iterator[Any]:
     """An association of a real sender."""
     pynetdicom = pytest.importorskip("pynetdicom", reason="needs the extra `pacs`")
     entity = pynetdicom.AE(ae_title=calling)
-    for name in ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"):
+    for name in classes:
         entity.add_requested_context(name, ExplicitVRLittleEndian)
-    entity.add_requested_context("1.2.840.10008.1.1")
-    made = entity.associate("127.0.0.1", port, ae_title=called)
+    entity.add_requested_context(ECHO)
+    made = entity.associate("127.0.0.1", port, ae_title=called, **how)
     try:
         yield made
     finally:

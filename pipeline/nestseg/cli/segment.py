@@ -147,9 +147,9 @@ def run_with_pacs(
         raise InputError("give folders or files, or --from with an address")
     from nestseg.cli import network
 
-    address = network.check_address(pacs.send_to)
+    address = network.check_address(pacs.send_to, pacs.tls)
     if pacs.source:
-        with network.fetched(pacs.source, out, selection.modalities) as folder:
+        with network.fetched(pacs.source, out, selection.modalities, pacs.tls) as folder:
             code = run([folder], bundle_name, out, selection=selection, **options)
     else:
         code = run(paths, bundle_name, out, selection=selection, **options)
