@@ -32,6 +32,7 @@ class CaseRow:
         finished: when it ended, likewise.
         worker: where it ran, ``"HOST:PID"``.
         seen: whether the last run found it among its inputs.
+        settings_digest: of the bundle and the options.
     """
 
     name: str
@@ -52,6 +53,7 @@ class CaseRow:
     finished: str | None
     worker: str = ""
     seen: bool = True
+    settings_digest: str = ""
 
     def output(self, role: str) -> Output | None:
         """Its file of a role: ``"mask"``, ``"preview"`` …; ``None`` if there is none."""

@@ -323,6 +323,24 @@ def serve(
 
 
 @app.command()
+def verify(
+    out: Annotated[Path, typer.Argument(help="Where `nestseg segment` wrote its results.")],
+    *,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Let the next run segment the cases that differ."),
+    ] = False,
+    show_phi: Annotated[
+        bool, typer.Option("--show-phi", help="Name files that no case made (patient data).")
+    ] = False,
+) -> None:
+    """Check that every result is as it was written, by the digests in the journal."""
+    from nestseg.cli.verify import run
+
+    raise typer.Exit(run(out, again=again, show_phi=show_phi))
+
+
+@app.command()
 def deidentify(
     paths: Paths,
     out: Out,

@@ -163,6 +163,9 @@ class Server(ThreadedAssociationServer):
             waiting = list(self._waiting.values())
         for one in waiting:
             _hang_up(one)
+        for association in self.active_associations:
+            if not getattr(association, "nestseg_asked", False):
+                association.join(1)  # one that asked for nothing cannot be aborted
         self.server_close()
 
     def _requested(self, event: Any) -> None:
