@@ -63,13 +63,14 @@ def _read(path: Path) -> tuple[dict[str, Any], list[tuple[tuple[bool, int, str],
             return {}, []
         run = {
             name: json.loads(value)
-            for name, value in connection.execute("SELECT name, value FROM run")
+            for name, value in connection.execute("SELECT name, value FROM run").fetchall()
         }
         lease = connection.execute("SELECT token FROM lease").fetchone()
         token = lease["token"] if lease else 0
         rows = [
             ((row["state"] in _LAST, row["place"], row["key"]), _case(row, token))
-            for row in connection.execute("SELECT * FROM cases")
+            # At once: a cursor that an exception keeps would keep the file locked.
+            for row in connection.execute("SELECT * FROM cases").fetchall()
         ]
     finally:
         connection.close()
