@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,3 +72,15 @@ def port(incoming: Incoming) -> Iterator[int]:
     pytest.importorskip("pynetdicom", reason="needs the extra `pacs`")
     with listening(Listener("NESTSEG", "127.0.0.1", 0, ["SCANNER"]), incoming) as number:
         yield number
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """Let go of the sockets that pynetdicom forgets to close where nobody answers."""
+    yield
+    gc.collect()
+
+
+def forgets(test: Callable[..., None]) -> Callable[..., None]:
+    mark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    return pytest.mark.usefixtures("forgotten")(mark(test))

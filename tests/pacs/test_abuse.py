@@ -24,7 +24,7 @@ from nestseg.pacs.incoming import STORED, Incoming
 from nestseg.pacs.receive import Listener, listening
 from nestseg_prep.phantom import Phantom
 
-from .conftest import CT, as_file, association, push
+from .conftest import CT, as_file, association, forgets, push
 
 PRIVATE = "1.3.12.2.1107.5.9.1"
 RETIRED = "1.2.840.10008.5.1.4.1.1.5"
@@ -63,6 +63,7 @@ def test_a_pdu_that_says_it_is_too_long_is_not_read(port: int, kind: int) -> Non
     assert push(port, Phantom(slices=1).datasets()) == [STORED]
 
 
+@forgets
 def test_so_is_one_within_an_association(incoming: Incoming, port: int) -> None:
     with association(port) as made:
         made.dul.socket.socket.sendall(struct.pack(">BBL", 4, 0, 1_200_000_000))
@@ -207,6 +208,7 @@ def until_told(incoming: Incoming) -> list[Path]:
     pytest.fail("it never said so")
 
 
+@forgets
 @pytest.mark.parametrize("how", [abort, lose, lose_within])
 def test_a_study_that_was_broken_off_is_not_complete_until_it_is_sent_again(
     how: Any, incoming: Incoming, port: int
@@ -223,6 +225,7 @@ def test_a_study_that_was_broken_off_is_not_complete_until_it_is_sent_again(
     assert len(list(whole.iterdir())) == 6
 
 
+@forgets
 def test_the_rest_alone_makes_a_study_complete_too(incoming: Incoming, port: int) -> None:
     first, second = Phantom(slices=3).datasets(), Phantom(name="b", slices=4).datasets()
     break_off(port, [*first, *second], abort)
@@ -232,6 +235,7 @@ def test_the_rest_alone_makes_a_study_complete_too(incoming: Incoming, port: int
     assert len(list(study.iterdir())) == 7
 
 
+@forgets
 def test_a_silent_association_is_ended_and_its_study_is_not_complete(
     incoming: Incoming, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +252,7 @@ def test_a_study_waits_for_the_end_of_its_association(incoming: Incoming, port: 
     assert len(incoming.complete(0)) == 1
 
 
+@forgets
 def test_a_listener_that_starts_again_knows_what_was_broken_off(
     tmp_path: Path, incoming: Incoming
 ) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import gc
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +25,7 @@ from nestseg_prep import phantom
 from nestseg_prep.errors import InputError
 from nestseg_prep.phantom import Phantom
 
-from .conftest import association, push
+from .conftest import association, forgets, push
 
 
 class Authority:
@@ -86,18 +84,6 @@ def ward(tmp_path: Path) -> Authority:
 
 def client(tls: Tls) -> tuple[ssl.SSLContext, str]:
     return tls.for_sending(), "127.0.0.1"
-
-
-@pytest.fixture
-def forgotten() -> Iterator[None]:
-    """Let go of the sockets that pynetdicom forgets to close where nobody answers."""
-    yield
-    gc.collect()
-
-
-def forgets(test: Callable[..., None]) -> Callable[..., None]:
-    mark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-    return pytest.mark.usefixtures("forgotten")(mark(test))
 
 
 @forgets
