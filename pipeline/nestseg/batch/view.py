@@ -33,6 +33,7 @@ class CaseRow:
         finished: when it ended, likewise.
         worker: where it ran, ``"HOST:PID"``.
         seen: whether the last run found it among its inputs.
+        settings_digest: of the bundle and the options.
     """
 
     name: str
@@ -53,6 +54,7 @@ class CaseRow:
     finished: str | None
     worker: str = ""
     seen: bool = True
+    settings_digest: str = ""
 
     @property
     def to_look_at(self) -> tuple[Flag, ...]:
