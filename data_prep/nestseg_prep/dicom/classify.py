@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+import numpy as np
+
 from nestseg_prep import affine as affines
 from nestseg_prep import nifti_header, picture
 from nestseg_prep.dicom import files, headers, judge, kinds
@@ -15,6 +17,7 @@ from nestseg_prep.dicom.findings import Code, Finding
 from nestseg_prep.dicom.headers import Header
 from nestseg_prep.dicom.lengths import Pixels
 from nestseg_prep.dicom.neighbours import TOO_SHORT
+from nestseg_prep.dicom.pixels import PixelError, stored_values
 from nestseg_prep.dicom.references import OtherFile, SeriesRef
 from nestseg_prep.dicom.walk import Entry
 from nestseg_prep.errors import InputError
@@ -56,10 +59,18 @@ def classify(
 
 
 def pixel_digest(one: headers.Slice) -> str:
-    """Digest of a slice's pixel data as stored; a copy in another encoding counts as different."""
+    """Digest of a slice's stored values: copies in two encodings are alike.
+
+    Pixel data that cannot be decoded count as they are stored.
+    """
     with files.open_plain(one.header.path) as file:
-        pixels = files.read_dataset(file).get("PixelData") or b""
-    return f"{hashlib.sha256(pixels).hexdigest()} {one.frame.index}"
+        dataset = files.read_dataset(file)
+    try:
+        pixels = stored_values(dataset, one.frame.index).astype(np.int64).tobytes()
+    except PixelError:
+        pixels = bytes(dataset.get("PixelData") or b"") + one.frame.index.to_bytes(8)
+    scale = f"{one.frame.slope} {one.frame.intercept}"
+    return f"{hashlib.sha256(pixels).hexdigest()} {scale}"
 
 
 def _sorted_out(entry: Entry, header: Header) -> Header | OtherFile:

@@ -14,10 +14,12 @@ class Rules:
             refusing the series.
         min_slices: fewest slices of a volume. Below three their distance cannot be verified; a
             single slice is as thick as its header says.
+        regroup: take slices with a SeriesInstanceUID each for one series, where they look like it.
     """
 
     fill_missing: bool = False
     min_slices: int = 3
+    regroup: bool = False
 
 
 SAFE = Rules()

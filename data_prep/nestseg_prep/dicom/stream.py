@@ -109,13 +109,19 @@ def stream(
 def _close(unit: _Unit, rules: Rules, used: Counter[str]) -> Found:
     """Judges what was read of a unit, and lets go of the headers."""
     series: list[SeriesRef] = []
-    for group in grouping.by_series(unit.headers):
+    whole, apart = grouping.one_slice_each(grouping.by_series(unit.headers))
+    for group in whole:
         series += judge.judge_series(group, pixel_digest, rules)
+    for group in apart:
+        series += judge.judge_apart(group, pixel_digest, rules)
     warned = neighbours.warned(series, unit.others)
     unique = tuple(_with_unique_key(ref, used) for ref in warned)
     unit.judged = [(one.key, ref.key) for one, ref in zip(warned, unique, strict=True)]
     unit.paths = [header.path for header in unit.headers]
-    unit.uids = frozenset(header.series_uid for header in unit.headers) - {""}
+    # Slices of one series with a UID each may lie below several folders, as files of one UID may.
+    alone = Counter(header.series_uid for header in unit.headers)
+    twins = {grouping.twin_name(header) for header in unit.headers if alone[header.series_uid] == 1}
+    unit.uids = frozenset({header.series_uid for header in unit.headers} | twins) - {""}
     unit.headers = []
     return Found(series=unique)
 

@@ -265,7 +265,8 @@ KINDS: Final = (
     Kind("29_ct_no_rescale",
          _damaged(every(setting(RescaleSlope=None, RescaleIntercept=None)))),
     Kind("29b_intercept_varies",
-         _damaged(only(lambda number: number == 0, setting(RescaleIntercept=None)))),
+         _damaged(only(lambda number: number == 0, setting(RescaleIntercept=None))), "refused",
+         ("rescale-incomplete",)),
     Kind("30_three_plane_scout", _planes(), "split"),
     Kind("31_rgb", _colour, "refused", ("colour",)),
     # --- beyond the list -------------------------------------------------------------------------

@@ -85,9 +85,10 @@ def write(work: Work, bundle: LoadedBundle, settings: Settings) -> Outcome:
     with _stage(work, "write"):
         if work.image is not None and work.result is not None:
             known = _facts(work.result, bundle)
-            outputs = staging.stage(
+            outputs, lacking = staging.stage(
                 work.image, work.result, known.volumes_ml, job, bundle, settings
             )
+            known = replace(known, notes=(*known.notes, *lacking))
     cause, reason = work.failure or (None, "")
     if cause is not None:
         outputs, known = (), Facts()

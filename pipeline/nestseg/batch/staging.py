@@ -28,20 +28,25 @@ def stage(
     job: Job,
     bundle: LoadedBundle,
     settings: Settings,
-) -> tuple[Output, ...]:
+) -> tuple[tuple[Output, ...], tuple[str, ...]]:
     """Write everything into an empty staging folder: what an earlier attempt left there goes.
 
+    Returns:
+        The files, and what was asked for and cannot be made of this series, in sentences.
+
     Raises:
-        InputError: an output cannot hold the mask, or a DICOM object not refer to the series.
+        InputError: an output cannot hold the mask, or headers do not allow a DICOM object.
         OSError: a file cannot be written; that of a runner that lost its lease never can.
     """
     shutil.rmtree(job.staging, ignore_errors=True)
     job.staging.mkdir(mode=0o700)
     files = [*_mask(result.mask, job), *_preview(image, result.mask, job, bundle)]
     files += [*_snapshot(image, result.mask, job, bundle), *_maps(result, job)]
+    notes: tuple[str, ...] = ()
     if settings.dicom and job.ref.kind == "dicom":  # other files have no patient to refer to
-        files += _dicom(result.mask, sizes, job, bundle, settings.dicom)
-    return tuple(_output(role, path, job.staging) for role, path in files)
+        made, notes = _dicom(result.mask, sizes, job, bundle, settings.dicom)
+        files += made
+    return tuple(_output(role, path, job.staging) for role, path in files), notes
 
 
 def _mask(mask: Volume, job: Job) -> Files:
@@ -82,16 +87,20 @@ def _maps(result: Segmentation, job: Job) -> Files:
 
 def _dicom(
     mask: Volume, sizes: Mapping[str, float], job: Job, bundle: LoadedBundle, encoding: Encoding
-) -> Files:
+) -> tuple[list[tuple[str, Path]], tuple[str, ...]]:
+    """SEG and SR, or why there are none; the NIfTI mask does not depend on them."""
     # Imported here: highdicom costs half a second, and most runs write no DICOM.
     from nestseg.outputs.dicom.algorithm import Algorithm  # noqa: PLC0415
     from nestseg.outputs.dicom.results import write_results  # noqa: PLC0415
+    from nestseg.outputs.dicom.source import NotReferableError  # noqa: PLC0415
 
     algorithm = Algorithm(bundle.name, bundle.version, bundle.weights_sha256, bundle.segment_codes)
     stem = job.staging / job.name
-    files = write_results(mask, job.ref, sizes, bundle.labels, algorithm, stem, encoding)
-    yield "seg", files.seg
-    yield "sr", files.sr
+    try:
+        files = write_results(mask, job.ref, sizes, bundle.labels, algorithm, stem, encoding)
+    except NotReferableError as error:
+        return [], (f"No DICOM SEG and SR: {error}.",)
+    return [("seg", files.seg), ("sr", files.sr)], ()
 
 
 def _output(role: str, path: Path, folder: Path) -> Output:

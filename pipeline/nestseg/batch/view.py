@@ -32,6 +32,7 @@ class CaseRow:
         finished: when it ended, likewise.
         worker: where it ran, ``"HOST:PID"``.
         seen: whether the last run found it among its inputs.
+        part: what it is among the volumes of its series ("echo 2"), ``""`` for a whole series.
     """
 
     name: str
@@ -52,6 +53,7 @@ class CaseRow:
     finished: str | None
     worker: str = ""
     seen: bool = True
+    part: str = ""
 
     def output(self, role: str) -> Output | None:
         """Its file of a role: ``"mask"``, ``"preview"`` …; ``None`` if there is none."""

@@ -64,6 +64,13 @@ FillMissing = Annotated[
 MinSlices = Annotated[
     int, typer.Option("--min-slices", min=1, help="Fewest slices of a series that is taken.")
 ]
+Regroup = Annotated[
+    bool,
+    typer.Option(
+        "--regroup",
+        help="Take slices that have a SeriesInstanceUID each for one series if they look like one.",
+    ),
+]
 ShowPhi = Annotated[
     bool, typer.Option("--show-phi", help="Also show paths, UIDs and descriptions (patient data).")
 ]
@@ -98,6 +105,7 @@ def scan(  # noqa: PLR0913  one for each option
     one_per_study: OnePerStudy = False,
     fill_missing: FillMissing = False,
     min_slices: MinSlices = 3,
+    regroup: Regroup = False,
 ) -> None:
     """Say what is in a folder: studies, series, geometry; accepted or refused, and why."""
     from nestseg.cli.scan import run
@@ -107,7 +115,7 @@ def scan(  # noqa: PLR0913  one for each option
         from nestseg.cli.choice import selection as chosen
 
         selection = chosen(bundle, select, one_per_study=one_per_study)
-    rules = Rules(fill_missing, min_slices)
+    rules = Rules(fill_missing, min_slices, regroup)
     run(folder, rules, as_json=json, show_phi=show_phi, selection=selection)
 
 
@@ -127,12 +135,13 @@ def prepare(
     ] = None,
     fill_missing: FillMissing = False,
     min_slices: MinSlices = 3,
+    regroup: Regroup = False,
 ) -> None:
     """Write every accepted series as NIfTI, or the training set that a bundle asks for."""
     if bundle is None:
         from nestseg.cli.prepare import run
 
-        run(folder, out, Rules(fill_missing, min_slices))
+        run(folder, out, Rules(fill_missing, min_slices, regroup))
     else:
         from nestseg.cli.prepare_training import run as run_training
 
@@ -151,6 +160,7 @@ def segment(  # noqa: PLR0913  one for each option
     one_per_study: OnePerStudy = False,
     fill_missing: FillMissing = False,
     min_slices: MinSlices = 3,
+    regroup: Regroup = False,
     source: Annotated[
         str, typer.Option("--from", help="Fetch series from dicomweb://host:port/path or https://")
     ] = "",
@@ -278,7 +288,7 @@ def segment(  # noqa: PLR0913  one for each option
             pacs,
             trust=trust,
             dicom=seg_type if dicom or send_to else None,  # what is sent is DICOM
-            rules=Rules(fill_missing, min_slices),
+            rules=Rules(fill_missing, min_slices, regroup),
             options=options,
             budget=amounts.budget(budget_ms, budget_mb),
             manner=manner,

@@ -52,7 +52,7 @@ def _case_table(cases: Sequence[CaseRow], labels: list[str]) -> Table:
         style = _STYLES.get(row.state, "yellow")
         rows.add_row(
             row.name,
-            _modality(row),
+            ", ".join(filter(None, [_modality(row), escape(row.part)])),
             tables.by(row.shape),
             *(f"{sizes[label]:.2f}" if label in sizes else "–" for label in labels),
             f"{sum(row.facts.seconds.values()):.1f}" if done else "–",

@@ -89,6 +89,7 @@ def _row(row: CaseRow) -> dict[str, Any]:
         "reason": row.reason,
         "kind": row.kind,
         "modality": row.modality,
+        "part": row.part,
         "shape": row.shape,
         "spacing_mm": row.spacing,
         "volumes_ml": facts.volumes_ml,

@@ -28,6 +28,7 @@ function flagsPanel(row) {
 function factsPanel(row) {
   const facts = [
     ["Kind", [row.kind, row.modality].filter(Boolean).join(", ")],
+    ["Part of its series", row.part],
     ["Voxels", row.shape && row.shape.join(" × ")],
     ["Spacing", row.spacing_mm && `${row.spacing_mm.map((mm) => figure(mm)).join(" × ")} mm`],
     ["Uncertainty", row.uncertainty === null ? null : figure(row.uncertainty)],
