@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn, TypeAlias, cast
 
@@ -33,6 +33,11 @@ _PIXDIM_TOLERANCE: Final = 0.01
 _SHEAR_LIMIT: Final = 1e-3  # a cosine
 _SHEAR_OF_ROUNDING: Final = 1e-5
 _SPATIAL_UNITS: Final = 0x07
+_INTENT_LABEL: Final = 1002  # NIFTI_INTENT_LABEL
+LABELS: Final = "nestseg label map"
+"""Mark of a mask, in the header's field for a description."""
+MAP: Final = "nestseg map"
+"""Mark of a probability or uncertainty, likewise."""
 _UNKNOWN_UNIT, _MILLIMETRE = 0, 2
 
 Image: TypeAlias = Any  # nib.Nifti1Image or 2: nibabel annotates only part of itself
@@ -46,11 +51,13 @@ class NiftiHeader:
         shape: voxels along ``(i, j, k)``; axes of length one behind the third are dropped.
         affine: ``(4, 4)``, voxel → RAS mm: the sform, or the qform where there is no sform.
         straightened: whether its axes were slightly askew and made to stand at right angles.
+        result: whether it is a label map or another result, by its intent or by a mark of ours.
     """
 
     shape: tuple[int, int, int]
     affine: affines.Affine
     straightened: bool = False
+    result: bool = False
 
 
 def read_header(path: Path) -> NiftiHeader:
@@ -61,7 +68,19 @@ def read_header(path: Path) -> NiftiHeader:
         OSError: the file cannot be opened.
     """
     with open_image(path) as (_, image):
-        return check_header(image, path)
+        return replace(check_header(image, path), result=_is_result(image))
+
+
+def mark_result(image: Image, mark: str) -> None:
+    """Says in a header that an image is a result (``LABELS`` or ``MAP``)."""
+    image.header["descrip"] = mark
+    if mark == LABELS:
+        image.header["intent_code"] = _INTENT_LABEL
+
+
+def _is_result(image: Image) -> bool:
+    mark = bytes(image.header["descrip"].item()).rstrip(b"\0").decode("ascii", "replace")
+    return mark in {LABELS, MAP} or int(image.header["intent_code"]) == _INTENT_LABEL
 
 
 @contextmanager

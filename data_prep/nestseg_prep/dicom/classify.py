@@ -63,8 +63,12 @@ def pixel_digest(one: headers.Slice) -> str:
 
     Pixel data that cannot be decoded count as they are stored.
     """
-    with files.open_plain(one.header.path) as file:
-        dataset = files.read_dataset(file)
+    try:
+        with files.open_plain(one.header.path) as file:
+            dataset = files.read_dataset(file)
+    except (OSError, files.NotDicomError, files.DamagedFileError):
+        # Its header was read a moment ago. It is a copy of nothing: nobody can compare it.
+        return str(one.header.path)
     try:
         pixels = stored_values(dataset, one.frame.index).astype(np.int64).tobytes()
     except PixelError:
@@ -93,6 +97,8 @@ def _nifti_ref(entry: Entry) -> SeriesRef:
         header = nifti_header.read_header(entry.path)
         if header.straightened:
             findings = (Finding(Code.NIFTI_STRAIGHTENED),)
+        if header.result:
+            findings = (Finding(Code.RESULT),)
     except InputError as error:
         # The message begins with the file's name, which may be a patient's.
         findings = (Finding(Code.NIFTI_REFUSED, str(error).removeprefix(f"{entry.path.name}: ")),)

@@ -37,6 +37,8 @@ class Code(StrEnum):
     ANALYZE = "analyze"
     NIFTI_REFUSED = "nifti-refused"
     NIFTI_STRAIGHTENED = "nifti-straightened"
+    RESULT = "result"
+    LABEL_LIKE = "label-like"
     # An object that is no volume by its nature
     NOT_AN_IMAGE_VOLUME = "not-an-image-volume"
     LOCALIZER = "localizer"
@@ -157,6 +159,16 @@ TABLE: Final[dict[Code, Entry]] = {
         Severity.WARNING,
         "The axes of the NIfTI file stood slightly askew and were made to stand at right angles.",
         "Nothing to do: no voxel moved by more than a thousandth of its distance to the centre.",
+    ),
+    Code.RESULT: Entry(
+        Severity.INFO,
+        "The file is a label map or another result of a program, as its header says.",
+        "Nothing to do: give the image itself.",
+    ),
+    Code.LABEL_LIKE: Entry(
+        Severity.WARNING,
+        "The image holds few different whole numbers, as label maps do.",
+        "Check that it is an image, and not a mask.",
     ),
     Code.NOT_AN_IMAGE_VOLUME: Entry(
         Severity.REFUSE,

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from nestseg_prep.dicom import files, grouping, headers, judge, neighbours, walk
 from nestseg_prep.dicom.classify import ReadHeader, classify, pixel_digest
+from nestseg_prep.dicom.findings import Code
 from nestseg_prep.dicom.headers import Header
 from nestseg_prep.dicom.references import OtherFile, SeriesRef
 from nestseg_prep.dicom.rules import SAFE, Rules
@@ -91,6 +92,8 @@ def stream(
             if isinstance(entry, OtherFile)
             else classify(entry, pictures=pictures, read_header=read_header)
         )
+        if isinstance(item, SeriesRef):
+            item = _result_aside(item)
         if isinstance(item, Header):
             unit.headers.append(item)
         elif isinstance(item, SeriesRef):
@@ -104,6 +107,12 @@ def stream(
         yield _close(current, rules, used)
     yield _close(top, rules, used)
     yield from _spread([*closed, top], rules, used, read_header)
+
+
+def _result_aside(ref: SeriesRef) -> SeriesRef | OtherFile:
+    """A mask among images is not one of them."""
+    said = next((finding for finding in ref.findings if finding.code is Code.RESULT), None)
+    return OtherFile(ref.files[0], said) if said else ref
 
 
 def _close(unit: _Unit, rules: Rules, used: Counter[str]) -> Found:

@@ -16,13 +16,15 @@ from dataclasses import dataclass, field, replace
 from nestseg.batch import staging
 from nestseg.batch.failures import InputChanged, judge
 from nestseg.batch.jobs import Job, Outcome, Settings
-from nestseg.batch.states import Cause, Facts, Output
+from nestseg.batch.states import Cause, Facts, Flag, Output
 from nestseg.bundle.loaded import LoadedBundle
 from nestseg.outputs.plausibility import flags
 from nestseg.outputs.segmentation import Segmentation
 from nestseg.outputs.volumetry import volumes_ml
 from nestseg_prep import process_memory
+from nestseg_prep.dicom.findings import Severity
 from nestseg_prep.dicom.references import SeriesRef
+from nestseg_prep.plausible import doubts
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
 
@@ -84,7 +86,7 @@ def write(work: Work, bundle: LoadedBundle, settings: Settings) -> Outcome:
     known = Facts()
     with _stage(work, "write"):
         if work.image is not None and work.result is not None:
-            known = _facts(work.result, bundle)
+            known = _facts(work, work.image, work.result, bundle)
             outputs, lacking = staging.stage(
                 work.image, work.result, known.volumes_ml, job, bundle, settings
             )
@@ -101,13 +103,18 @@ def write(work: Work, bundle: LoadedBundle, settings: Settings) -> Outcome:
     return Outcome(job.name, job.attempt, cause, reason, outputs, facts, worker_name())
 
 
-def _facts(result: Segmentation, bundle: LoadedBundle) -> Facts:
-    """What a mask says by itself."""
+def _facts(work: Work, image: Volume, result: Segmentation, bundle: LoadedBundle) -> Facts:
+    """What image and mask say by themselves."""
+    warnings = [one for one in work.job.ref.findings if one.severity is Severity.WARNING]
+    seen = {one.code: one for one in (*warnings, *doubts(image, work.job.ref))}
     sizes = volumes_ml(result.mask, bundle.labels)
     return Facts(
         volumes_ml=sizes,
         uncertainty=result.uncertainty,
-        flags=flags(result.mask, bundle.labels, bundle.expected, sizes),
+        flags=(
+            *(Flag(str(one.code), one.sentence) for one in seen.values()),
+            *flags(result.mask, bundle.labels, bundle.expected, sizes),
+        ),
         notes=result.notes,
         computed_by=result.computed_by,
     )

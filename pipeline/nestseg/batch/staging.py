@@ -15,6 +15,7 @@ from nestseg.outputs.preview import draw_preview, write_png
 from nestseg.outputs.segmentation import STEP, Segmentation
 from nestseg.outputs.snapshot import snapshot
 from nestseg_prep.nifti import write_nifti
+from nestseg_prep.nifti_header import LABELS, MAP
 from nestseg_prep.picture import write_picture
 from nestseg_prep.volume import Volume
 
@@ -56,7 +57,7 @@ def _mask(mask: Volume, job: Job) -> Files:
         write_picture(mask, path)
     else:
         path = job.staging / f"{job.name}_seg.nii.gz"
-        write_nifti(mask, path)
+        write_nifti(mask, path, mark=LABELS)
     yield "mask", path
 
 
@@ -77,11 +78,11 @@ def _maps(result: Segmentation, job: Job) -> Files:
     """Uncertainty and probabilities, where they were asked for."""
     if result.uncertainty_map is not None:
         path = job.staging / f"{job.name}_uncertainty.nii.gz"
-        write_nifti(result.uncertainty_map, path, STEP)
+        write_nifti(result.uncertainty_map, path, STEP, MAP)
         yield "uncertainty", path
     for value, probability in result.probabilities():
         path = job.staging / f"{job.name}_probability_{value}.nii.gz"
-        write_nifti(probability, path, STEP)
+        write_nifti(probability, path, STEP, MAP)
         yield f"probability-{value}", path
 
 

@@ -21,6 +21,7 @@ from nestseg.outputs.plausibility import Expected, expectations
 from nestseg.outputs.segmentation import Segmentation
 from nestseg.runtime import calibrated, fast
 from nestseg_prep.errors import InputError
+from nestseg_prep.fill import finite
 from nestseg_prep.selection import Selection
 from nestseg_prep.transforms.percentiles import quick_percentiles
 from nestseg_prep.transforms.resample import spare_memory
@@ -86,9 +87,11 @@ class LoadedBundle:
             options: what else to compute, and how; those that the bundle was loaded with.
 
         Raises:
-            InputError: the bundle cannot do what the options ask for.
+            InputError: the bundle cannot do what the options ask for, or more than 0.1 % of the
+                voxels are NaN or infinite; fewer count as the lowest finite value.
             RuntimeError: the mask came back on another grid than the image's.
         """
+        volume = replace(volume, array=finite(volume.array))
         return examining.examine(self, volume, options or SegmentOptions())
 
     def network_at(self, level: Level) -> torch.nn.Module:
