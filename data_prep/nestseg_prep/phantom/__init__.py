@@ -28,6 +28,7 @@ from nestseg_prep.phantom.damage import (
 from nestseg_prep.phantom.files import (
     cut_file,
     jpeg_lossless,
+    relabel,
     write,
 )
 from nestseg_prep.phantom.series import (
@@ -54,6 +55,7 @@ __all__ = [
     "moved",
     "only",
     "phases",
+    "relabel",
     "set_pixels",
     "setting",
     "shuffled",

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     FAILED = "failed"
     SCANNING = "scanning"  # so many files so far
     SCANNED = "scanned"  # every input has been seen
+    UNSEEN = "unseen"  # folders could not be read: what lies in them was left out
     ENDED = "ended"  # before its time: the text says why
     STOPPING = "stopping"  # a signal came: running cases are finished or released
 

@@ -27,6 +27,7 @@ from nestseg.batch.settlement import Settlement
 from nestseg.batch.shards import Shard, check_division
 from nestseg.batch.stops import StorageError
 from nestseg.batch.view import RunView
+from nestseg_prep.dicom.references import OtherFile
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Ending:
         fitting: how many series of the inputs fit, those of other shards too.
         kept: how many cases were done before and are unchanged.
         files: how many files were seen.
+        unseen: folders of the inputs that could not be read: series may be missing.
     """
 
     view: RunView
@@ -71,6 +73,7 @@ class Ending:
     fitting: int
     kept: int
     files: int
+    unseen: tuple[OtherFile, ...] = ()
 
 
 def run(
@@ -136,7 +139,8 @@ def run(
             journal.note(finished=now())
         view = read_view(order.out, only=path)
         record.write_record(order.out, read_view(order.out), staging)
-        return Ending(view, finished, intake.fitting, intake.kept, discovery.files)
+        unseen = tuple(discovery.unseen)
+        return Ending(view, finished, intake.fitting, intake.kept, discovery.files, unseen)
 
 
 @contextmanager

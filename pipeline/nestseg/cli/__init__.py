@@ -116,7 +116,7 @@ def scan(  # noqa: PLR0913  one for each option
 
         selection = chosen(bundle, select, one_per_study=one_per_study)
     rules = Rules(fill_missing, min_slices, regroup)
-    run(folder, rules, as_json=json, show_phi=show_phi, selection=selection)
+    raise typer.Exit(run(folder, rules, as_json=json, show_phi=show_phi, selection=selection))
 
 
 @app.command()
@@ -141,11 +141,10 @@ def prepare(
     if bundle is None:
         from nestseg.cli.prepare import run
 
-        run(folder, out, Rules(fill_missing, min_slices, regroup))
-    else:
-        from nestseg.cli.prepare_training import run as run_training
+        raise typer.Exit(run(folder, out, Rules(fill_missing, min_slices, regroup)))
+    from nestseg.cli.prepare_training import run as run_training
 
-        raise typer.Exit(run_training(folder, bundle, out))
+    raise typer.Exit(run_training(folder, bundle, out))
 
 
 @app.command()

@@ -23,7 +23,7 @@ def refuse_unlisted(bundle: Path) -> None:
 def check_writable(out: Path, inputs: list[Path]) -> None:
     """Make the output folder, and raise an InputError if it takes no results."""
     resolved = out.resolve()
-    if any(resolved.is_relative_to(path.resolve()) for path in inputs if path.is_dir()):
+    if any(resolved.is_relative_to(path.resolve()) for path in inputs):
         raise InputError(f"{out}: lies inside the input; give a folder outside of it")
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -85,6 +85,7 @@ def run(  # noqa: PLR0913  what the command line says
         except StopError as error:
             progress.say_end(f"{out}: {error}", error.code, as_json=manner.log_json)
             return error.code
+    progress.say_unseen(ending.unseen, as_json=manner.log_json, show_phi=manner.show_phi)
     return _report(ending, paths[0], out, stop, dicom=dicom is not None)
 
 
@@ -184,7 +185,8 @@ def _report(ending: Ending, first: Path, out: Path, stop: signals.Stop, *, dicom
     )
     if not ending.finished:
         return 128 + stop.number
-    return ExitCode.ALL_DONE if done == len(cases) else ExitCode.SOME_FAILED
+    complete = done == len(cases) and not ending.unseen
+    return ExitCode.ALL_DONE if complete else ExitCode.SOME_FAILED
 
 
 def _page(out: Path) -> str:

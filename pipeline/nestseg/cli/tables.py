@@ -59,6 +59,24 @@ def geometry(ref: SeriesRef) -> tuple[str, str, str]:
 
 
 def counted(others: Iterable[OtherFile]) -> str:
-    """``"2 not-an-image-file, 1 no-pixels"``."""
-    counts = Counter(str(other.finding.code) for other in others)
-    return ", ".join(f"{count} {code}" for code, count in sorted(counts.items()))
+    """``"2 unreadable (EIO), 1 no-pixels"``: details name no file and no patient."""
+    counts = Counter((str(other.finding.code), other.finding.detail) for other in others)
+    return ", ".join(
+        f"{count} {code} ({detail})" if detail else f"{count} {code}"
+        for (code, detail), count in sorted(counts.items())
+    )
+
+
+def say_unseen(unseen: Sequence[OtherFile], *, show_phi: bool = False) -> None:
+    """Say on stderr that folders could not be read, and why; which ones only with ``show_phi``."""
+    if not unseen:
+        return
+    reasons = Counter(other.finding.detail for other in unseen)
+    why = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    lines = [
+        f"nestseg: {len(unseen)} folders or archives cannot be read ({why}): what lies in them was "
+        "left out; make them readable and run the same command again"
+    ]
+    lines += [f"  {other.path} ({other.finding.detail})" for other in unseen if show_phi]
+    for line in lines:
+        stderr.print(line, soft_wrap=True, markup=False, highlight=False)
