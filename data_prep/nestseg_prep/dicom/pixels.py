@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 import warnings
 from pathlib import Path
@@ -88,9 +87,9 @@ def _shifted(dataset: FileDataset, frame: int) -> Array:
     there is a value that was stored where it belongs, under a header that says otherwise.
     """
     shift, stored, allocated = _shift(dataset), int(dataset.BitsStored), int(dataset.BitsAllocated)
-    whole = copy.copy(dataset)
-    whole.BitsStored, whole.HighBit, whole.PixelRepresentation = allocated, allocated - 1, 0
-    raw = np.asarray(pixel_array(whole, index=frame)).astype(np.int64)
+    raw = np.asarray(
+        pixel_array(dataset, index=frame, bits_stored=allocated, pixel_representation=0)
+    ).astype(np.int64)
     if (raw & ((1 << shift) - 1)).any():
         msg = "the pixels do not lie where HighBit says"
         raise PixelError(msg)
