@@ -24,6 +24,8 @@ _FEWEST: Final = 3
 # A setting that goes from its lowest to its highest value in steps no larger than this share of the
 # way is modulated along the patient: it does not part a volume.
 _SMOOTH_STEP: Final = 0.25
+# As many values one behind the other may be volumes; more are a setting changed in stages.
+_MOST_BLOCKS: Final = 3
 # Between volumes of a time series lies more time than between their slices.
 _CLEAR_GAP: Final = 2.0
 
