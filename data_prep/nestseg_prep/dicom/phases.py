@@ -200,9 +200,9 @@ def _are_acquisitions(ordered: Sequence[Slice], tag: Tag, labels: Labels) -> boo
     if len(set(large)) < 2:
         return False
     alternates = _runs(large) > len(set(large))
-    whole = len(large) == len(labels) and (
-        tag.name == "contrast agent" or "" not in _texts(ordered, tag)
-    )
+    # Where a tag is missing nobody knows its value; but no agent means no contrast.
+    known = tag.name == "contrast agent" or "" not in _texts(ordered, tag)
+    whole = known and len(large) == len(labels) and len(set(labels)) <= _MOST_BLOCKS
     if not alternates and not whole:
         return False
     parts = [part for part in _partition(ordered, labels) if len(part) >= _FEWEST]
