@@ -66,6 +66,12 @@ def test_a_setting_that_changes_in_stages_parts_no_volume(tmp_path):
         assert len(parts) == (24 // stage if stage > 6 else 1)
     back_and_forth = with_phase(slices, tube_voltage=lambda n: 80 + 5 * abs(n % 12 - 6))
     assert parts_of(back_and_forth) == [24]
+    # Where slices are unevenly spaced by themselves, that is no sign of two acquisitions.
+    for name, value in (
+        ("tube_voltage", lambda n: 80 + 5 * abs(n % 12 - 6)),
+        ("trigger_time", lambda n: 300 + 50 * (n * n % 3)),
+    ):
+        assert parts_of(with_phase([*slices[:9], *slices[11:]], **{name: value})) == [22]
 
 
 @given(

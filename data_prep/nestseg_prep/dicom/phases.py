@@ -206,7 +206,9 @@ def _are_acquisitions(ordered: Sequence[Slice], tag: Tag, labels: Labels) -> boo
     if not alternates and not whole:
         return False
     parts = [part for part in _partition(ordered, labels) if len(part) >= _FEWEST]
-    return all(map(_is_regular, parts)) or (alternates and not _is_regular(ordered))
+    if all(map(_is_regular, parts)):
+        return True
+    return alternates and not tag.drifts and not _is_regular(ordered)
 
 
 def _runs(labels: Sequence[int]) -> int:
