@@ -48,7 +48,7 @@ ADC_MAP = ["DERIVED", "PRIMARY", "DIFFUSION", "ADC"]
         ("CT", {"RescaleType": None}, ""),
         ("CT", {"RescaleType": "MGML"}, "MGML"),
         ("CT", {"RescaleType": "Z_EFF"}, "Z_EFF"),
-        ("CT", {"RescaleType": "US"}, "US"),
+        ("CT", {"RescaleType": "US"}, ""),  # as many scanners write in plain CT
         ("CT", {"RescaleType": "Jane Doe"}, "OTHER"),
         ("CT", {"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "ELECTRON_DENSITY"]}, "ED"),
         ("MR", {}, ""),

@@ -30,6 +30,8 @@ class Tag(NamedTuple):
             that is present counts.
         setting: whether slices that differ in it never make one volume. Other tags only tell apart
             slices at the same place.
+        blocks: whether it tells volumes apart that lie one behind the other. Scanners describe the
+            slabs of one volume differently in tags whose terms are their own.
         drifts: whether slices of one volume may each have a value of their own, as times do.
         terms: defined terms → words.
     """
@@ -39,6 +41,7 @@ class Tag(NamedTuple):
     kind: Kind
     keywords: tuple[str, ...]
     setting: bool = True
+    blocks: bool = True
     drifts: bool = False
     terms: Mapping[str, str] = {}
 
@@ -93,7 +96,8 @@ TAGS: Final = (
     Tag("diffusion direction", "diffusion direction {}", "number",
         ("DiffusionGradientOrientation",)),
     Tag("component", "{}", "text", ("ComplexImageComponent",), terms=_COMPONENTS),
-    Tag("image type", "image type {}", "text", ("FrameType", "ImageType"), terms=_COMPONENTS),
+    Tag("image type", "image type {}", "text", ("FrameType", "ImageType"), blocks=False,
+        terms=_COMPONENTS),
     Tag("quantity", "values in {}", "text", ("RescaleType",), terms=_QUANTITIES),
     Tag("units", "units {}", "text", ("Units",), terms={"BQML": "Bq/ml", "CNTS": "counts"}),
     Tag("trigger time", "trigger time {} ms", "number",
@@ -110,7 +114,7 @@ TAGS: Final = (
     Tag("kernel", "kernel {}", "text", ("ConvolutionKernel",)),
     Tag("reconstruction diameter", "reconstruction diameter {} mm", "number",
         ("ReconstructionDiameter",)),
-    Tag("scan options", "scan options {}", "text", ("ScanOptions",)),
+    Tag("scan options", "scan options {}", "text", ("ScanOptions",), blocks=False),
     Tag("repetition time", "repetition time {} ms", "number", ("RepetitionTime",), setting=False),
     Tag("slice thickness", "slice thickness {} mm", "number", ("SliceThickness",), setting=False),
     Tag("origin", "{}", "text", (), setting=False,

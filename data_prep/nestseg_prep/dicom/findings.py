@@ -59,6 +59,7 @@ class Code(StrEnum):
     RESCALE_INCOMPLETE = "rescale-incomplete"
     RESCALE_UNUSABLE = "rescale-unusable"
     OTHER_QUANTITY = "other-quantity"
+    UNSPECIFIED_UNIT = "unspecified-unit"
     IMPLAUSIBLE_HOUNSFIELD = "implausible-hounsfield"
     HIGH_BIT = "high-bit"
     SHIFTED_PIXELS = "shifted-pixels"
@@ -257,6 +258,12 @@ TABLE: Final[dict[Code, Entry]] = {
         "The values are not those of a plain CT or MR image (Hounsfield units, magnitude) but of a "
         "phase image or a map of another quantity.",
         "Give the plain series of the study, unless the bundle was trained on such maps.",
+    ),
+    Code.UNSPECIFIED_UNIT: Entry(
+        Severity.WARNING,
+        "The CT images call the unit of their values unspecified (RescaleType US): they may not be "
+        "Hounsfield units.",
+        "Check that air is near -1000; otherwise export the original series.",
     ),
     Code.IMPLAUSIBLE_HOUNSFIELD: Entry(
         Severity.WARNING,

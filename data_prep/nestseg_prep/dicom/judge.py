@@ -15,7 +15,7 @@ from nestseg_prep.dicom import kinds, planes
 from nestseg_prep.dicom import stack as stacks
 from nestseg_prep.dicom.findings import Code, Finding
 from nestseg_prep.dicom.grouping import Group, Owned, PixelDigest, by_owner, split
-from nestseg_prep.dicom.headers import Header
+from nestseg_prep.dicom.headers import Header, Slice
 from nestseg_prep.dicom.lengths import Pixels
 from nestseg_prep.dicom.references import SeriesRef, SliceRef
 from nestseg_prep.dicom.rules import SAFE, Rules
@@ -246,6 +246,7 @@ def _notes(group: Group, headers: Sequence[Header]) -> list[Finding]:
         (Code.MONOCHROME1, any(header.photometric == "MONOCHROME1" for header in headers)),
         (Code.SHIFTED_PIXELS, any(one.high_bit + 1 > one.bits_stored for one in headers)),
         (Code.RESCALE_MISSING, is_ct and not any(rescaled)),
+        (Code.UNSPECIFIED_UNIT, is_ct and any(map(_is_unspecified, group.slices))),
         (
             Code.IMPLAUSIBLE_HOUNSFIELD,
             is_ct and not quantity and all(rescaled) and _cannot_hold_hounsfield(group),
@@ -259,6 +260,10 @@ def _notes(group: Group, headers: Sequence[Header]) -> list[Finding]:
 def _quantity(group: Group) -> str:
     """What the values are; of several quantities in one volume the first that is not plain."""
     return next(filter(None, map(kinds.quantity, group.slices)), "")
+
+
+def _is_unspecified(one: Slice) -> bool:
+    return one.frame.phase.get("quantity", "").upper() == kinds.UNSPECIFIED
 
 
 def _is_rescaled_in_part(group: Group) -> bool:

@@ -56,7 +56,10 @@ _MOSAIC_TYPES: Final = frozenset({"MOSAIC", "VFRAME"})
 
 # What CT values may be besides Hounsfield units (PS3.3 C.11.1.1.2), and the image types of maps
 # that multi-energy CT makes (PS3.3 C.8.15.3.1).
-_CT_UNITS: Final = frozenset({"HU_MOD", "US", "OD", "MGML", "Z_EFF", "ED", "EDW", "PCT"})
+_CT_UNITS: Final = frozenset({"HU_MOD", "OD", "MGML", "Z_EFF", "ED", "EDW", "PCT"})
+UNSPECIFIED: Final = "US"
+"""What many scanners write as RescaleType of plain CT: their values do not say what they are."""
+
 _CT_MAPS: Final = {
     "EFF_ATOMIC_NUM": "Z_EFF",
     "ELECTRON_DENSITY": "ED",
@@ -112,7 +115,7 @@ def quantity(one: Slice) -> str:
     kinds = [*header.image_type[2:], *frame.phase.get("image type", "").split("\\")]
     if header.modality == "CT":
         units = frame.phase.get("quantity", "").upper()
-        if units not in {"", "HU"}:
+        if units not in {"", "HU", UNSPECIFIED}:
             return units if units in _CT_UNITS else "OTHER"
         return _first(kinds, _CT_MAPS | _PERFUSION)
     if header.modality == "MR":

@@ -82,10 +82,6 @@ def _deeper(slices: Sequence[Slice], cut: _Cut) -> list[Part] | None:
 
 def _cuts(slices: Sequence[Slice]) -> Iterator[_Cut]:
     """Every way to part the slices by one tag, the best first."""
-    if any(header.enhanced for header, _ in slices):
-        objects = sorted({(header.acquired, header.sop_uid) for header, _ in slices})
-        numbers = {uid: number for number, (_, uid) in enumerate(objects)}
-        yield from _varying(None, [numbers[header.sop_uid] for header, _ in slices])
     drifting = []
     for tag in acquisition.TAGS:
         texts = _texts(slices, tag)
@@ -97,9 +93,13 @@ def _cuts(slices: Sequence[Slice]) -> Iterator[_Cut]:
         values = [acquisition.number(tag, text) for text in texts]
         if tag.drifts and len(exact) > 1 and None not in values:
             drifting.append((tag, np.array(values, dtype=np.float64)))
-    for tag, numbers_ in drifting:
+    if any(header.enhanced for header, _ in slices):
+        objects = sorted({(header.acquired, header.sop_uid) for header, _ in slices})
+        numbers = {uid: number for number, (_, uid) in enumerate(objects)}
+        yield from _varying(None, [numbers[header.sop_uid] for header, _ in slices])
+    for tag, known in drifting:
         for rule in (_by_rank, _by_gaps):
-            if labels := rule(slices, numbers_):
+            if labels := rule(slices, known):
                 yield from _varying(tag, labels)
 
 
@@ -202,8 +202,8 @@ def _are_acquisitions(ordered: Sequence[Slice], tag: Tag, labels: Labels) -> boo
     alternates = _runs(large) > len(set(large))
     # Where a tag is missing nobody knows its value; but no agent means no contrast.
     known = tag.name == "contrast agent" or "" not in _texts(ordered, tag)
-    whole = known and len(large) == len(labels) and len(set(labels)) <= _MOST_BLOCKS
-    if not alternates and not whole:
+    blocks = known and tag.blocks and len(large) == len(labels)
+    if not alternates and not (blocks and len(set(labels)) <= _MOST_BLOCKS):
         return False
     parts = [part for part in _partition(ordered, labels) if len(part) >= _FEWEST]
     if all(map(_is_regular, parts)):
