@@ -138,6 +138,8 @@ KEYWORDS: Final = (
     *(keyword for tag in TAGS for keyword in tag.keywords),
     *(keyword for pair in _CLOCKS.values() for keyword in pair),
 )
+_TAG_OF: Final = {keyword: tag for tag in TAGS for keyword in tag.keywords}
+_GENERALITY: Final = {keyword: place for place, keyword in enumerate(KEYWORDS)}
 
 
 def settings(elements: Mapping[str, str]) -> dict[str, str]:
@@ -149,17 +151,17 @@ def settings(elements: Mapping[str, str]) -> dict[str, str]:
     Returns:
         Name of a tag → text: numbers as they stand, times in seconds.
     """
-    found = {}
-    for tag in TAGS:
-        text = next((elements[one] for one in tag.keywords if elements.get(one)), "")
-        if text and tag.kind == "seconds":
-            text = _seconds(text[:8], text[8:])
-        if text:
-            found[tag.name] = text
+    found: dict[str, str] = {}
+    # The more general statement first, so that the more exact one replaces it.
+    for keyword in sorted(elements, key=_GENERALITY.__getitem__, reverse=True):
+        if tag := _TAG_OF.get(keyword):
+            text = elements[keyword]
+            known = _seconds(text[:8], text[8:]) if tag.kind == "seconds" else text
+            if known:
+                found[tag.name] = known
     for name, (day, time) in _CLOCKS.items():
-        text = _seconds(elements.get(day, ""), elements.get(time, ""))
-        if text and name not in found:
-            found[name] = text
+        if time in elements and name not in found:
+            found[name] = _seconds(elements.get(day, ""), elements[time])
     if kind := found.pop("image type", ""):
         origin, _, rest = kind.partition("\\")
         found["origin"] = origin

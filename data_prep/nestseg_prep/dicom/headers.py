@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -280,10 +281,12 @@ def _phase(sources: Sequence[Dataset]) -> dict[str, str]:
 def _patient(dataset: Dataset) -> tuple[str, str]:
     """PatientID and its issuer as keyed hashes; blanks around them mean nothing (PS3.5 6.2)."""
     number, issuer = (values.text(dataset, name).strip() for name in _PATIENT)
-    return (
-        number and keyed_hash(number, purpose="patient").hex()[:16],
-        issuer and keyed_hash(issuer, purpose="issuer").hex()[:16],
-    )
+    return _hashed(number, "patient"), _hashed(issuer, "issuer")
+
+
+@lru_cache  # the files of a series name one patient
+def _hashed(text: str, purpose: str) -> str:
+    return text and keyed_hash(text, purpose=purpose).hex()[:16]
 
 
 def _kernel(dataset: Dataset) -> str:
