@@ -54,6 +54,7 @@ def test_a_case_without_dicom_results_is_done_and_says_so(tmp_path):
     good = every(setting(EchoTime=90))(MR_CROP.datasets())
     for ds in good:
         ds.SeriesInstanceUID = uid_from("good")
+    good[3].EchoTime = 30  # one slice of another echo: a warning of the scan
     phantom.write(bad, tmp_path / "in" / "bad")
     phantom.write(good, tmp_path / "in" / "good")
     code = segment(
@@ -70,6 +71,10 @@ def test_a_case_without_dicom_results_is_done_and_says_so(tmp_path):
     assert len(lacking) == 1
     assert all((tmp_path / "out" / case["mask"]).exists() for case in cases)
     assert "one SOPInstanceUID" in " ".join(lacking[0]["notes"])
+    codes = {case["key"]: [flag["code"] for flag in case["flags"]] for case in cases}
+    assert "mixed-settings" not in codes.pop(lacking[0]["key"])
+    (others,) = codes.values()
+    assert "mixed-settings" in others
 
 
 def test_the_description_of_a_result_says_which_part_of_the_series_it_is(tmp_path):

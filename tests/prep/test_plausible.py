@@ -15,6 +15,7 @@ from nestseg_prep.fill import finite
 from nestseg_prep.nifti import read_nifti, write_nifti
 from nestseg_prep.nifti_header import LABELS, MAP
 from nestseg_prep.phantom import Phantom
+from nestseg_prep.phantom.enhanced import as_enhanced
 from nestseg_prep.plausible import doubts
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
@@ -77,6 +78,18 @@ def test_headers_alone_show_a_scale_without_air_or_bone(tmp_path):
         (ref,) = scan(tmp_path / name).accepted
         found = [finding.code for finding in ref.findings]
         assert found == [Code.IMPLAUSIBLE_HOUNSFIELD] * (name != "sound")
+
+
+def test_frames_of_an_enhanced_object_are_shifted_into_place_each(tmp_path):
+    slices = Phantom(columns=8, rows=6, slices=4).datasets()
+    for ds in slices:
+        ds.PixelRepresentation, ds.BitsStored, ds.HighBit = 1, 12, 15
+        phantom.set_pixels(ds, (phantom.get_pixels(ds).astype(int) % 200 - 100) * 16)
+    phantom.write([as_enhanced(slices)], tmp_path)
+    (ref,) = scan(tmp_path).accepted
+    assert Code.SHIFTED_PIXELS in {finding.code for finding in ref.findings}
+    stored = np.stack([phantom.get_pixels(ds) // 16 for ds in slices])
+    np.testing.assert_array_equal(read_volume(ref).array[:, ::-1].T, stored - 1024)
 
 
 @pytest.mark.parametrize("mark", [LABELS, MAP])
