@@ -12,12 +12,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 from nestseg.batch import staging
 from nestseg.batch.failures import InputChanged, judge
 from nestseg.batch.jobs import Job, Outcome, Settings
 from nestseg.batch.states import Cause, Facts, Flag, Output
-from nestseg.bundle.loaded import LoadedBundle
+from nestseg.bundle.info import BundleInfo
 from nestseg.outputs.plausibility import flags
 from nestseg.outputs.segmentation import Segmentation
 from nestseg.outputs.volumetry import volumes_ml
@@ -27,6 +28,12 @@ from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.plausible import doubts
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
+
+if TYPE_CHECKING:
+    from nestseg.bundle.caged import CagedBundle
+    from nestseg.bundle.loaded import LoadedBundle
+
+Bundle: TypeAlias = "LoadedBundle | CagedBundle"
 
 
 @dataclass
@@ -48,7 +55,7 @@ class Work:
     failure: tuple[Cause, str] | None = None
 
 
-def run_case(job: Job, bundle: LoadedBundle, settings: Settings) -> Outcome:
+def run_case(job: Job, bundle: Bundle, settings: Settings) -> Outcome:
     """Segment one series into its staging folder; nothing is raised.
 
     Each file was written, synced, read back and compared. After a failure the folder is gone.
@@ -70,7 +77,7 @@ def read(job: Job) -> Work:
     return work
 
 
-def infer(work: Work, bundle: LoadedBundle, settings: Settings) -> Work:
+def infer(work: Work, bundle: Bundle, settings: Settings) -> Work:
     """Segment the image."""
     with _stage(work, "infer"):
         if work.image is not None:
@@ -79,7 +86,7 @@ def infer(work: Work, bundle: LoadedBundle, settings: Settings) -> Work:
     return work
 
 
-def write(work: Work, bundle: LoadedBundle, settings: Settings) -> Outcome:
+def write(work: Work, bundle: Bundle, settings: Settings) -> Outcome:
     """Write the outputs, and say what came of the case."""
     job = work.job
     outputs: tuple[Output, ...] = ()
@@ -103,7 +110,7 @@ def write(work: Work, bundle: LoadedBundle, settings: Settings) -> Outcome:
     return Outcome(job.name, job.attempt, cause, reason, outputs, facts, worker_name())
 
 
-def _facts(work: Work, image: Volume, result: Segmentation, bundle: LoadedBundle) -> Facts:
+def _facts(work: Work, image: Volume, result: Segmentation, bundle: BundleInfo) -> Facts:
     """What image and mask say by themselves."""
     warnings = [one for one in work.job.ref.findings if one.severity is Severity.WARNING]
     seen = {one.code: one for one in (*warnings, *doubts(image, work.job.ref))}

@@ -41,7 +41,7 @@ SendTo = Annotated[
     str, typer.Option("--send-to", help=f"Write DICOM results too and send them: {_ADDRESSES}.")
 ]
 Trust = Annotated[
-    bool, typer.Option("--trust", help="Run a bundle from elsewhere that the audit refuses.")
+    bool, typer.Option("--trust", help="Trust this bundle's code from now on: run it uncaged.")
 ]
 Select = Annotated[
     Path | None,

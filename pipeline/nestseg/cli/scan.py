@@ -88,7 +88,7 @@ def _print(
         )
     tables.console.print(rows)
     if found.others:
-        tables.console.print(f"Files that are not images: {tables.counted(found.others)}")
+        tables.console.print(f"Files skipped: {tables.counted(found.others)}")
 
 
 def scan_with_progress(

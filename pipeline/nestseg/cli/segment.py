@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nestseg.batch.stops import ExitCode, StopError
-from nestseg.bundle import locate
 from nestseg.bundle.options import SegmentOptions
 from nestseg.bundle.selection import read_selection
 from nestseg.cli import bundles, checks, signals, tables
@@ -45,7 +44,7 @@ def run(  # noqa: PLR0913  what the command line says
         paths: folders or files.
         bundle_name: of one of nestseg's, or the folder of another.
         out: folder for the results.
-        trust: whether to run a bundle from elsewhere that the static audit refuses.
+        trust: whether to trust the code of bundles from elsewhere from now on.
         dicom: how to write DICOM SEG, with SR; ``None`` for neither.
         selection: which series, instead of the bundle's own rules.
         rules: what is refused.
@@ -57,8 +56,8 @@ def run(  # noqa: PLR0913  what the command line says
         See :class:`nestseg.batch.stops.ExitCode`.
 
     Raises:
-        InputError: nothing could be started: no such input, bundle or weights, the audit refuses
-            the bundle, nothing fits, or ``out`` cannot be written.
+        InputError: nothing could be started: no such input, bundle or weights, the bundle cannot
+            be caged, nothing fits, or ``out`` cannot be written.
     """
     from nestseg.batch import session
     from nestseg.batch.discovery import Inputs
@@ -66,11 +65,11 @@ def run(  # noqa: PLR0913  what the command line says
 
     manner = manner or Manner()
     manner.check()
-    folder = bundles.find(bundle_name)
+    folder = bundles.find(bundle_name, trust=trust)
     options = options or SegmentOptions()
-    for one in (folder, *options.ensemble):
-        if not locate.is_ours(one) and not trust:
-            checks.refuse_unlisted(one)
+    for one in options.ensemble:
+        bundles.check_manifest(one)
+        bundles.admit(one, trust=trust)
     selection = selection or read_selection(folder)
     check_exist(paths)
     with ExitStack() as stack:

@@ -38,7 +38,7 @@ def show(view: RunView) -> None:
         tables.console.print(_skipped_table(skipped))
     if view.header.other_files:
         others = [f"{count} {code}" for code, count in view.header.other_files.items()]
-        tables.console.print(f"Files that are not images: {', '.join(others)}")
+        tables.console.print(f"Files skipped: {', '.join(others)}")
 
 
 def _case_table(cases: Sequence[CaseRow], labels: list[str]) -> Table:

@@ -73,9 +73,10 @@ def say_unseen(unseen: Sequence[OtherFile], *, show_phi: bool = False) -> None:
         return
     reasons = Counter(other.finding.detail for other in unseen)
     why = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    what = "1 folder or archive" if len(unseen) == 1 else f"{len(unseen)} folders or archives"
     lines = [
-        f"nestseg: {len(unseen)} folders or archives cannot be read ({why}): what lies in them was "
-        "left out; make them readable and run the same command again"
+        f"nestseg: {what} cannot be read ({why}), and the content was left out; "
+        "fix that and run the same command again"
     ]
     lines += [f"  {other.path} ({other.finding.detail})" for other in unseen if show_phi]
     for line in lines:
