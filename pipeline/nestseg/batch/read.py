@@ -100,6 +100,7 @@ def _case(row: sqlite3.Row, token: int) -> CaseRow:
         finished=row["finished"],
         worker=row["worker"],
         seen=row["seen"] == token,
+        part=series.get("part", ""),
     )
 
 

@@ -87,6 +87,7 @@ def _case(row: CaseRow) -> dict[str, Any]:
         "key": row.key,
         "kind": row.kind,
         "modality": row.modality,
+        "part": row.part,
         "shape": row.shape,
         "spacing_mm": row.spacing,
         "findings": row.findings,

@@ -33,6 +33,7 @@ class CaseRow:
         finished: when it ended, likewise.
         worker: where it ran, ``"HOST:PID"``.
         seen: whether the last run found it among its inputs.
+        part: what it is among the volumes of its series ("echo 2"), ``""`` for a whole series.
         settings_digest: of the bundle and the options.
     """
 
@@ -55,6 +56,7 @@ class CaseRow:
     worker: str = ""
     seen: bool = True
     settings_digest: str = ""
+    part: str = ""
 
     @property
     def to_look_at(self) -> tuple[Flag, ...]:

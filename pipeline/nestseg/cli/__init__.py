@@ -73,6 +73,13 @@ FillMissing = Annotated[
 MinSlices = Annotated[
     int, typer.Option("--min-slices", min=1, help="Fewest slices of a series that is taken.")
 ]
+Regroup = Annotated[
+    bool,
+    typer.Option(
+        "--regroup",
+        help="Take slices that have a SeriesInstanceUID each for one series if they look like one.",
+    ),
+]
 ShowPhi = Annotated[
     bool, typer.Option("--show-phi", help="Also show paths, UIDs and descriptions (patient data).")
 ]
@@ -107,6 +114,7 @@ def scan(  # noqa: PLR0913  one for each option
     one_per_study: OnePerStudy = False,
     fill_missing: FillMissing = False,
     min_slices: MinSlices = 3,
+    regroup: Regroup = False,
 ) -> None:
     """Say what is in a folder: studies, series, geometry; accepted or refused, and why."""
     from nestseg.cli.scan import run
@@ -116,7 +124,7 @@ def scan(  # noqa: PLR0913  one for each option
         from nestseg.cli.choice import selection as chosen
 
         selection = chosen(bundle, select, one_per_study=one_per_study)
-    rules = Rules(fill_missing, min_slices)
+    rules = Rules(fill_missing, min_slices, regroup)
     raise typer.Exit(run(folder, rules, as_json=json, show_phi=show_phi, selection=selection))
 
 
@@ -136,12 +144,13 @@ def prepare(
     ] = None,
     fill_missing: FillMissing = False,
     min_slices: MinSlices = 3,
+    regroup: Regroup = False,
 ) -> None:
     """Write every accepted series as NIfTI, or the training set that a bundle asks for."""
     if bundle is None:
         from nestseg.cli.prepare import run
 
-        raise typer.Exit(run(folder, out, Rules(fill_missing, min_slices)))
+        raise typer.Exit(run(folder, out, Rules(fill_missing, min_slices, regroup)))
     from nestseg.cli.prepare_training import run as run_training
 
     raise typer.Exit(run_training(folder, bundle, out))
@@ -159,6 +168,7 @@ def segment(  # noqa: PLR0913  one for each option
     one_per_study: OnePerStudy = False,
     fill_missing: FillMissing = False,
     min_slices: MinSlices = 3,
+    regroup: Regroup = False,
     source: Annotated[
         str, typer.Option("--from", help="Fetch series from dicomweb://host:port/path or https://")
     ] = "",
@@ -291,7 +301,7 @@ def segment(  # noqa: PLR0913  one for each option
             pacs,
             trust=trust,
             dicom=seg_type if dicom or send_to else None,  # what is sent is DICOM
-            rules=Rules(fill_missing, min_slices),
+            rules=Rules(fill_missing, min_slices, regroup),
             options=options,
             budget=amounts.budget(budget_ms, budget_mb),
             manner=manner,

@@ -42,6 +42,18 @@ class Algorithm:
         """Version for tags of 64 characters."""
         return self.bundle_version[:_LONG_STRING]
 
+    def described(self, part: str, what: str = "") -> str:
+        """SeriesDescription of a result.
+
+        Args:
+            part: which of the volumes of a series it lies on; ``""`` for a whole series.
+            what: it holds, if not a mask.
+        """
+        made_by = f"{self.name} {self.version} {what}".rstrip()
+        # The part tells results apart, so it is not what is cut off.
+        room = max(_LONG_STRING - len(part) - 2, 0)
+        return f"{made_by[:room]}: {part}"[:_LONG_STRING] if part else made_by[:_LONG_STRING]
+
     @property
     def software_versions(self) -> Any:
         """Names and versions of everything that had a hand in the result, a list of texts.

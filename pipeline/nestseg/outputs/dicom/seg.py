@@ -193,7 +193,7 @@ def _object(
         max_fractional_value=FULL,
         content_label="SEGMENTATION",
         content_description=f"Automatic segmentation by {algorithm.name}"[:_LONG_STRING],
-        series_description=f"{algorithm.name} {algorithm.version}"[:_LONG_STRING],
+        series_description=algorithm.described(source.part),
         # Bits cannot be run-length encoded, bytes shrink to a tenth and less.
         transfer_syntax_uid=ExplicitVRLittleEndian if kind == "BINARY" else RLELossless,
         omit_empty_frames=not empty,
