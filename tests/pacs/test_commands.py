@@ -20,7 +20,6 @@ from pydicom.sr.codedict import codes
 from nestseg.cli import main
 from nestseg.cli.deidentify import results
 from nestseg_prep import phantom
-from nestseg_prep.deidentify import _actions
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
 from nestseg_prep.phantom import Phantom
@@ -28,8 +27,8 @@ from nestseg_prep.reading import read_volume
 
 from .conftest import push
 
-for name in ("pynetdicom", "dicomweb_client", "dicomanonymizer"):
-    pytest.importorskip(name, reason="needs the extras `pacs` and `deidentify`")
+for name in ("pynetdicom", "dicomweb_client"):
+    pytest.importorskip(name, reason="needs the extra `pacs`")
 
 BUNDLE = "hippocampus_unetpp"
 MARK = "MARKER^PLANTED"
@@ -107,7 +106,6 @@ def test_explaining_needs_no_deep_learning_stack(study: Path) -> None:
     [
         ("pynetdicom", ["send", "X", "--to", "dicom://A@127.0.0.1:1"], "pacs"),
         ("dicomweb_client", ["send", "X", "--to", "dicomweb://127.0.0.1:1"], "pacs"),
-        ("dicomanonymizer", ["deidentify", "X", "-o", "OUT"], "deidentify"),
     ],
 )
 def test_a_missing_extra_is_one_line_that_says_how_to_get_it(
@@ -123,7 +121,6 @@ def test_a_missing_extra_is_one_line_that_says_how_to_get_it(
     for name in [name for name in sys.modules if name.partition(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
-    _actions.cache_clear()
     errors = refused(words, monkeypatch, capsys)
     assert f"pip install 'nestseg[{extra}]'" in errors
     assert errors.count("\n") == 1

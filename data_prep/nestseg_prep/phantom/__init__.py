@@ -30,6 +30,7 @@ from nestseg_prep.phantom.files import (
     jpeg_lossless,
     write,
 )
+from nestseg_prep.phantom.markers import marked_everywhere
 from nestseg_prep.phantom.series import (
     PLANES,
     Phantom,
@@ -51,6 +52,7 @@ __all__ = [
     "get_pixels",
     "in_order",
     "jpeg_lossless",
+    "marked_everywhere",
     "moved",
     "only",
     "phases",

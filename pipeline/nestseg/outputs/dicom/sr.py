@@ -23,7 +23,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from nestseg.outputs.dicom.algorithm import MANUFACTURER, Algorithm, uid_from
+from nestseg.outputs.dicom.algorithm import LONG_STRING, MANUFACTURER, Algorithm, uid_from
 from nestseg.outputs.dicom.identity import identity, make_repeatable
 from nestseg.outputs.dicom.seg import add_patient_and_study, leave_patient_empty, tracking_uid
 from nestseg.outputs.dicom.source import SourceSlices
@@ -32,7 +32,6 @@ from nestseg.outputs.dicom.terminology import concept_of
 SERIES_NUMBER: Final = 9102
 
 _MILLILITRE: Final = Code("mL", "UCUM", "milliliter")
-_LONG_STRING: Final = 64
 _PROCEDURES: Final = {
     "CT": codes.cid100.CTUnspecifiedBodyRegion,
     "MR": codes.cid100.MRIUnspecifiedBodyRegion,
@@ -87,7 +86,7 @@ def volume_report(
         manufacturer_model_name=algorithm.model_name,
         software_versions=algorithm.software_versions,
         device_serial_number=algorithm.weights_sha256,
-        series_description=f"{algorithm.name} {algorithm.version} volumes"[:_LONG_STRING],
+        series_description=description_of(algorithm),
         # Complete as far as a program can; nobody has verified it.
         is_complete=True,
         is_final=False,
@@ -98,6 +97,11 @@ def volume_report(
     make_repeatable(sr)
     add_patient_and_study(sr, source)
     return sr
+
+
+def description_of(algorithm: Algorithm) -> str:
+    """What the series of reports is called."""
+    return f"{algorithm.name} {algorithm.version} volumes"[:LONG_STRING]
 
 
 def volumes_of(sr: Dataset) -> dict[int, float]:
