@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Final
 
-from pydicom.datadict import DicomDictionary, dictionary_keyword
+from pydicom._dicom_dict import DicomDictionary
+from pydicom.datadict import dictionary_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence

@@ -12,7 +12,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from nestseg.outputs.dicom import sr
-from nestseg.outputs.dicom.algorithm import LONG_STRING, REVIEW, Algorithm
+from nestseg.outputs.dicom.algorithm import LONG_STRING, MANUFACTURER, REVIEW, Algorithm
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg.outputs.dicom.read import read_seg
 from nestseg.outputs.dicom.seg import description_of, label_seg, title_of
@@ -108,6 +108,7 @@ def texts_of(bundle: Mapping[str, str], names: Iterable[str]) -> set[str]:
         *algorithm.software_versions,
         *(description_of(algorithm), sr.description_of(algorithm), title_of(algorithm)),
         *(f"{algorithm.name} {algorithm.bundle_version}", REVIEW),
+        *(MANUFACTURER, "Background"),
     }
     for name in names:
         kind = concept_of(name).type
