@@ -263,6 +263,7 @@ _KERNEL: Final = re.compile(
 )
 # Units of UCUM beyond those that pydicom's dictionary lists.
 _UNITS: Final = words("mL ml L l g kg mg g/cm3 g/ml cm mm um cm2 mm2 cm3 mm3 HU")
+_LANGUAGE: Final = re.compile(r"(?:de|en|es|fr|it|ja|ko|nl|pt|zh)(?:-[A-Z]{2})?")
 _OLD_SCHEME: Final = "SRT"
 
 
@@ -279,6 +280,8 @@ def known_text(keyword: str, text: str) -> str:
 def known_code(scheme: str, value: str) -> str:
     """Return what a code of the standard means, ``""`` for codes that it does not know."""
     if scheme == "UCUM" and value in _UNITS:
+        return value
+    if scheme == "RFC5646" and _LANGUAGE.fullmatch(value):
         return value
     if scheme == _OLD_SCHEME:
         # SNOMED's former numbers, each of which has one of today's.

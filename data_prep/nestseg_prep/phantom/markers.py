@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import BaseTag, Tag
 
-from nestseg_prep.phantom.damage import Damage, every
+from nestseg_prep.phantom.damage import Damage, every, only
 
 _TEXTS: Final = frozenset(
     {
@@ -42,6 +42,8 @@ def marked_everywhere(marker: str) -> Damage:
         _mark(ds, marker)
         for keyword in _FREE:
             _put(ds, Tag(keyword), marker)
+
+    def change_below(ds: Dataset) -> None:
         lower = _item(marker, PurposeOfReferenceCodeSequence=[_item(marker)])
         ds.SourceImageSequence = DicomSequence([lower])
         for groups in ds.get(_SHARED, ()):
@@ -50,7 +52,8 @@ def marked_everywhere(marker: str) -> Damage:
             _mark(groups, marker)
             groups.DerivationImageSequence = DicomSequence([_item(marker)])
 
-    return every(change)
+    # One file of a series is enough for what lies deeper, which takes time to write.
+    return lambda series: only(lambda number: number == 0, change_below)(every(change)(series))
 
 
 def _item(marker: str, **sequences: list[Dataset]) -> Dataset:
