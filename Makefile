@@ -40,7 +40,7 @@ bench-parts: $(READY)  ## single parts against other ways to do the same
 bench-weights: $(READY)  ## learn the network of the comparison again
 	@$(BIN)/python -m benchmarks.peers.train
 
-torture: $(READY)  ## every odd kind of series: right, split, refused; fails if one is wrong
+torture: $(READY)  ## every odd kind of series and file: right, split, refused; fails if one is wrong
 	@$(BIN)/python -m nestseg_prep.torture
 
 docs/findings.md: data_prep/nestseg_prep/dicom/findings.py $(READY)

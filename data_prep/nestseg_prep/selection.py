@@ -77,7 +77,8 @@ class Selection:
 
     Texts are compared as shells compare file names: ``*`` stands for anything, and case does not
     count. An empty text in a list takes series whose header says nothing. NIfTI files and pictures
-    have no header of that kind: only rules of geometry apply to them.
+    have no header of that kind: only rules of geometry can refuse them. For a NIfTI file the rules
+    of modality and body part pass as unknown.
 
     Args:
         modalities: DICOM modalities.
@@ -157,6 +158,11 @@ class Selection:
             found += [
                 _matches("modality", ref.modality or "", self.modalities),
                 _matches("body part", ref.body_part, self.body_parts, said=ref.body_part_said),
+            ]
+        else:
+            found += [
+                _unknown("modality", self.modalities),
+                _unknown("body part", self.body_parts),
             ]
         found += [
             _matches("plane", ref.orientation or "", self.planes),
@@ -289,6 +295,13 @@ def _matches(
     texts = {text.casefold(), (said or text).casefold()}
     passed = any(fnmatchcase(one, wanted.casefold()) for one in texts for wanted in patterns)
     return Check(rule, passed, text or _NONE, ", ".join(one or _NONE for one in patterns), private)
+
+
+def _unknown(rule: str, patterns: Sequence[str] | None) -> Check | None:
+    """A rule about what a NIfTI file does not say: it passes, and people see why."""
+    if patterns is None:
+        return None
+    return Check(rule, True, "unknown", ", ".join(one or _NONE for one in patterns))
 
 
 def _within(

@@ -1,7 +1,7 @@
-"""The acceptance test of the ingest: every kind of odd series, and what became of it.
+"""The acceptance test of the ingest: every kind of odd series and file, and what became of it.
 
-``python -m nestseg_prep.torture`` writes each kind of ``phantom.kinds`` as DICOM files, scans and
-reads them, compares every voxel and its place with the truth, prints one table, and fails unless
+``python -m nestseg_prep.torture`` writes each kind of ``phantom.kinds`` as files, scans and reads
+them, compares every voxel and its place with the truth, prints one table, and fails unless
 nothing is silently wrong and enough is right.
 """
 
@@ -21,9 +21,10 @@ from nestseg_prep.dicom.references import ScanResult
 from nestseg_prep.dicom.rules import SAFE, Rules
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.dicom.series import read_stored
-from nestseg_prep.phantom.kinds import KINDS, Kind
-from nestseg_prep.phantom.truth import Group
+from nestseg_prep.phantom.kinds import KINDS
+from nestseg_prep.phantom.truth import Kind, Truth
 from nestseg_prep.reading import read_volume
+from nestseg_prep.volume import Volume
 
 Verdict: TypeAlias = Literal["right", "split right", "refused", "WRONG"]
 ASKED: Final = Rules(fill_missing=True, min_slices=1)
@@ -79,27 +80,29 @@ def examine(kind: Kind, folder: Path) -> Row:
     return Row(kind, _answer(kind, folder, truth, SAFE), _answer(kind, folder, truth, ASKED))
 
 
-def _answer(kind: Kind, folder: Path, truth: list[Group], rules: Rules) -> Answer:
+def _answer(kind: Kind, folder: Path, truth: Sequence[Truth], rules: Rules) -> Answer:
     result = scan(folder, rules=rules)
-    open_groups = list(truth)
+    left = list(truth)
     farthest = 0.0
     for ref in result.accepted:
         volume = read_volume(ref)
-        found = comparison.find_group(volume, open_groups)
+        found = comparison.find_truth(volume, left)
         if found is None:
             return Answer("WRONG", "a volume of slices that do not belong together")
-        open_groups.remove(found)
-        stored = read_stored(ref)
-        if wrong := comparison.difference(volume, stored, found):
+        left.remove(found)
+        if not isinstance(found, Volume) and (
+            wrong := comparison.difference(volume, read_stored(ref), found)
+        ):
             return Answer("WRONG", wrong)
         farthest = max(farthest, comparison.misplacement(volume, found))
     if farthest > comparison.TOLERANCE_MM:
         return Answer("WRONG", f"voxels {farthest:.2f} mm from where they are", farthest)
-    return _said(kind, result, lost=bool(open_groups) or not truth, farthest=farthest)
+    return _said(kind, result, lost=bool(left) or not truth, farthest=farthest)
 
 
 def _said(kind: Kind, result: ScanResult, *, lost: bool, farthest: float) -> Answer:
     refusals = [ref.refusal.code for ref in result.series if ref.refusal]
+    refusals += [other.finding.code for other in result.others if other.finding.refuses]
     codes = ", ".join(dict.fromkeys(map(str, refusals)))
     count = len(result.accepted)
     if lost:
@@ -160,12 +163,16 @@ def table(rows: Sequence[Row]) -> str:
         )
     counted = [row for row in rows if row.counted]
     for name, answers in (
-        ("by the safe rules", [row.safe for row in counted]),
-        ("asked to fill missing slices and to take few", [row.asked for row in counted]),
+        ("of the list, by the safe rules", [row.safe for row in counted]),
+        (
+            "of the list, asked to fill missing slices and to take few",
+            [row.asked for row in counted],
+        ),
+        ("in all, by the safe rules", [row.safe for row in rows]),
     ):
         verdicts = [answer.verdict for answer in answers]
         shares = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in _VERDICTS)
-        lines.append(f"\n{len(counted)} kinds, {name}: {shares}.")
+        lines.append(f"\n{len(answers)} kinds {name}: {shares}.")
     return "\n".join(lines)
 
 

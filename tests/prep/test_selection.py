@@ -102,6 +102,18 @@ def test_a_nifti_file_is_judged_by_its_geometry_alone(tmp_path: Path) -> None:
     assert "plane coronal" in str(Selection(planes=["axial"]).why_not(ref))
 
 
+def test_what_a_nifti_file_does_not_say_is_called_unknown(tmp_path: Path) -> None:
+    write_nifti(Phantom().truth, tmp_path / "a.nii.gz")
+    (ref,) = scan(tmp_path).series
+    (decision,) = Selection(["MR"], body_parts=["HEAD*", ""]).decide([ref])
+    assert decision.taken
+    assert [(check.rule, check.found, check.wanted) for check in decision.checks] == [
+        ("modality", "unknown", "MR"),
+        ("body part", "unknown", "HEAD*, none"),
+    ]
+    assert not Selection(planes=["axial"]).checks(ref)[1:]
+
+
 @pytest.mark.parametrize(
     ("marks", "winner"),
     [

@@ -50,8 +50,10 @@ def segmented(tmp_path_factory: pytest.TempPathFactory) -> Path:
         damaged = phantom.without_slice(9)(series) if number else series
         with warnings.catch_warnings(action="ignore"):  # what pydicom says of the marker
             marked = phantom.marked_everywhere(MARK)(damaged)
-            if not number:  # with the marker for a modality it would not be taken
-                marked = phantom.every(phantom.setting(Modality="MR"))(marked)
+            if not number:  # with the marker in both it would not be taken
+                marked = phantom.every(phantom.setting(Modality="MR", BodyPartExamined="BRAIN"))(
+                    marked
+                )
             phantom.write(marked, source / f"{MARK}_{number}")
     out, said = tmp_path_factory.mktemp("out"), StringIO()
     with redirect_stdout(said), redirect_stderr(said):

@@ -6,6 +6,7 @@ about a patient: they speak of geometry, counts and formats.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -28,7 +29,8 @@ class Code(StrEnum):
     # A file by itself
     NOT_AN_IMAGE_FILE = "not-an-image-file"
     UNREADABLE = "unreadable"
-    PERMISSION_DENIED = "permission-denied"
+    WRONG_CONTENT = "wrong-content"
+    OTHER_FORMAT = "other-format"
     NOT_A_REGULAR_FILE = "not-a-regular-file"
     DICOMDIR = "dicomdir"
     NO_PIXELS = "no-pixels"
@@ -37,6 +39,7 @@ class Code(StrEnum):
     ANALYZE = "analyze"
     NIFTI_REFUSED = "nifti-refused"
     NIFTI_STRAIGHTENED = "nifti-straightened"
+    NIFTI_UNIT = "nifti-unit"
     # An object that is no volume by its nature
     NOT_AN_IMAGE_VOLUME = "not-an-image-volume"
     LOCALIZER = "localizer"
@@ -44,6 +47,8 @@ class Code(StrEnum):
     MOSAIC = "mosaic"
     # Pixels
     TRUNCATED = "truncated"
+    FLOAT_PIXELS = "float-pixels"
+    WRONG_TRANSFER_SYNTAX = "wrong-transfer-syntax"
     UNSUPPORTED_TRANSFER_SYNTAX = "unsupported-transfer-syntax"
     TOO_LARGE = "too-large"
     COMPRESSED_FILE = "compressed-file"
@@ -98,18 +103,23 @@ TABLE: Final[dict[Code, Entry]] = {
     ),
     Code.UNREADABLE: Entry(
         Severity.REFUSE,
-        "The file is cut or damaged and cannot be read.",
-        "Copy or export it again from its source.",
+        "The file or folder cannot be read: it is damaged, or the system does not give access.",
+        "Check the link, the rights and the disk or share, or copy it again from its source.",
     ),
-    Code.PERMISSION_DENIED: Entry(
+    Code.WRONG_CONTENT: Entry(
         Severity.REFUSE,
-        "The file or folder may not be read by this user.",
-        "Give this user the right to read it.",
+        "The file has the name of an image but holds something else.",
+        "Get the image itself: fetch it (git lfs pull, git annex get) or download it again.",
+    ),
+    Code.OTHER_FORMAT: Entry(
+        Severity.REFUSE,
+        "The file holds an image in a format that this program does not read.",
+        "Convert it to NIfTI (.nii.gz).",
     ),
     Code.NOT_A_REGULAR_FILE: Entry(
         Severity.INFO,
-        "The entry is a socket, a pipe, a device or a link to nothing.",
-        "Nothing to do; replace it with the file itself if it stands for an image.",
+        "The entry is a socket, a pipe or a device.",
+        "Nothing to do.",
     ),
     Code.DICOMDIR: Entry(
         Severity.INFO,
@@ -139,12 +149,17 @@ TABLE: Final[dict[Code, Entry]] = {
     Code.NIFTI_REFUSED: Entry(
         Severity.REFUSE,
         "The NIfTI file is damaged or its geometry cannot be trusted.",
-        "Mend what the detail names, or convert the original DICOM series again.",
+        "Fix what the detail names, or convert the original DICOM series again.",
     ),
     Code.NIFTI_STRAIGHTENED: Entry(
         Severity.WARNING,
         "The axes of the NIfTI file stood slightly askew and were made to stand at right angles.",
         "Nothing to do: no voxel moved by more than a thousandth of its distance to the centre.",
+    ),
+    Code.NIFTI_UNIT: Entry(
+        Severity.WARNING,
+        "The NIfTI file gives its geometry in another unit than mm: it was converted to mm.",
+        "Check that the size in mm is right: some programs write a wrong unit.",
     ),
     Code.NOT_AN_IMAGE_VOLUME: Entry(
         Severity.REFUSE,
@@ -170,6 +185,17 @@ TABLE: Final[dict[Code, Entry]] = {
         Severity.REFUSE,
         "At least one file of the series holds fewer pixels than its header declares.",
         "Send the series again from its source.",
+    ),
+    Code.FLOAT_PIXELS: Entry(
+        Severity.REFUSE,
+        "The pixels are floating-point numbers (Float or Double Float Pixel Data), which this "
+        "program does not read.",
+        "Convert the series to NIfTI, or export the original series with integer pixels.",
+    ),
+    Code.WRONG_TRANSFER_SYNTAX: Entry(
+        Severity.REFUSE,
+        "The file is encoded in another way than its transfer syntax says.",
+        "Export the series again, uncompressed (Explicit VR Little Endian).",
     ),
     Code.UNSUPPORTED_TRANSFER_SYNTAX: Entry(
         Severity.REFUSE,
@@ -308,13 +334,14 @@ TABLE: Final[dict[Code, Entry]] = {
     ),
     Code.UNREADABLE_NEIGHBOUR: Entry(
         Severity.WARNING,
-        "A damaged file lies in a folder of several series and may belong to this one.",
+        "Something unreadable lies in the folder of this series and may belong to it.",
         "Check that the series is complete at both ends, or send it again.",
     ),
     Code.UNREADABLE_MEMBER: Entry(
         Severity.REFUSE,
-        "A damaged file lies among the files of this series alone: it may be one of its slices.",
-        "Send the series again from its source, or take the damaged file away.",
+        "An unreadable file lies among the files of this series alone: it may be one of its "
+        "slices.",
+        "Make the file readable, send the series again from its source, or remove the file.",
     ),
 }
 
@@ -361,6 +388,15 @@ class Finding:
             "detail": self.detail,
             "remedy": self.remedy,
         }
+
+
+def unreadable(error: OSError) -> Finding:
+    """The finding for what the system could not read, with the name of its error (``EIO``).
+
+    The error's own text is left out: it holds a path, and folders are named after patients.
+    """
+    name = errno.errorcode.get(error.errno or 0, type(error).__name__)
+    return Finding(Code.UNREADABLE, name)
 
 
 def page() -> str:

@@ -131,7 +131,7 @@ def _stored_range(headers: Sequence[Header]) -> tuple[int, int]:
 
 
 def _is_cut(header: Header) -> bool:
-    return kinds.may_be_volume(header) and header.pixels is not Pixels.COMPLETE
+    return kinds.may_be_volume(header) and header.pixels in {Pixels.CUT, Pixels.ABSENT}
 
 
 def _is_colour(header: Header) -> bool:
@@ -156,11 +156,13 @@ def _is_rescaled_in_vain(header: Header) -> bool:
 
 # In the order in which a person would ask.
 _OBJECT_CHECKS: Final[tuple[tuple[Code, Callable[[Header], bool]], ...]] = (
+    (Code.FLOAT_PIXELS, lambda header: header.pixels is Pixels.FLOAT),
     (Code.COLOUR, _is_colour),
     (Code.NOT_AN_IMAGE_VOLUME, lambda header: not kinds.may_be_volume(header)),
     (Code.LOCALIZER, kinds.is_localizer),
     (Code.MOSAIC, kinds.is_mosaic),
     (Code.MULTI_FRAME, _is_multi_frame_without_places),
+    (Code.WRONG_TRANSFER_SYNTAX, lambda header: header.pixels is Pixels.MISLABELLED),
     (Code.UNSUPPORTED_TRANSFER_SYNTAX, _is_undecodable),
     (Code.RESCALE_UNUSABLE, _is_rescaled_in_vain),
 )

@@ -142,10 +142,18 @@ class SeriesRef:
 
 @dataclass(frozen=True)
 class OtherFile:
-    """A file that belongs to no series."""
+    """A file that belongs to no series, or a folder that cannot be read.
+
+    Attributes:
+        path: where it lies.
+        finding: what it is, or why it cannot be read.
+        kind: ``"folder"`` for a folder or archive whose content nobody has seen, ``"unknown"`` for
+            what cannot even be looked at and may be one, ``"file"`` for everything else.
+    """
 
     path: Path = field(repr=False)
     finding: Finding
+    kind: Literal["file", "folder", "unknown"] = "file"
 
     def to_json(self, *, show_phi: bool = False) -> dict[str, Any]:
         """The file for ``--json``; its path only with ``show_phi``."""
@@ -164,6 +172,11 @@ class ScanResult:
     def accepted(self) -> tuple[SeriesRef, ...]:
         """The series that can be read."""
         return tuple(ref for ref in self.series if ref.accepted)
+
+    @property
+    def unseen(self) -> tuple[OtherFile, ...]:
+        """Folders that could not be read, so that series may be missing from this result."""
+        return tuple(other for other in self.others if other.kind != "file")
 
     def to_json(self, *, show_phi: bool = False) -> dict[str, Any]:
         """The scan for ``--json``; without ``show_phi`` other files are only counted by code."""

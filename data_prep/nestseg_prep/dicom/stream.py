@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from nestseg_prep.dicom import files, grouping, headers, judge, neighbours, walk
+from nestseg_prep.dicom import grouping, headers, judge, neighbours, walk
 from nestseg_prep.dicom.classify import ReadHeader, classify, pixel_digest
 from nestseg_prep.dicom.headers import Header
 from nestseg_prep.dicom.references import OtherFile, SeriesRef
@@ -130,9 +130,13 @@ def _spread(
             used.subtract(key for key, _ in unit.judged)
             joined.others += unit.others
             for path in unit.paths:
-                # Gone or changed since: whoever reads the series will notice.
-                with suppress(OSError, files.NotDicomError, files.DamagedFileError):
-                    joined.headers.append(read_header(path))
+                entry = walk.Entry(path, path.name)
+                item = classify(entry, pictures=False, read_header=read_header)
+                if isinstance(item, Header):
+                    joined.headers.append(item)
+                elif isinstance(item, OtherFile):  # no longer readable: a slice may be missing
+                    joined.others.append(item)
+                    yield Found(others=(item,))
         before = frozenset(key for unit in group for _, key in unit.judged)
         yield _close(joined, rules, used)._replace(replaces=before)
 
@@ -177,13 +181,11 @@ def _depth_of_fork(roots: Sequence[Path]) -> int:
     """How many folders that hold nothing but one folder lie above the first that holds more."""
     depth = 0
     folder = roots[0]
-    while len(roots) == 1 and folder.is_dir():
-        try:
+    with suppress(OSError):  # the walk says what cannot be read
+        while len(roots) == 1 and folder.is_dir():
             children = list(folder.iterdir())
-        except OSError:
-            break
-        if len(children) != 1 or not children[0].is_dir():
-            break
-        (folder,) = children
-        depth += 1
+            if len(children) != 1 or not children[0].is_dir():
+                break
+            (folder,) = children
+            depth += 1
     return depth

@@ -28,6 +28,7 @@ from nestseg_prep.phantom.damage import (
 from nestseg_prep.phantom.files import (
     cut_file,
     jpeg_lossless,
+    relabel,
     write,
 )
 from nestseg_prep.phantom.markers import marked_everywhere
@@ -56,6 +57,7 @@ __all__ = [
     "moved",
     "only",
     "phases",
+    "relabel",
     "set_pixels",
     "setting",
     "shuffled",

@@ -11,20 +11,27 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 from nestseg.batch import staging
 from nestseg.batch.failures import InputChanged, judge
 from nestseg.batch.jobs import Job, Outcome, Settings
 from nestseg.batch.states import Cause, Facts, Output
-from nestseg.bundle.loaded import LoadedBundle
-from nestseg.outputs.plausibility import flags
+from nestseg.bundle.info import BundleInfo
+from nestseg.outputs.plausibility import flags, unlike_training
 from nestseg.outputs.segmentation import Segmentation
-from nestseg.outputs.volumetry import volumes_ml
+from nestseg.outputs.volumetry import sizes
 from nestseg_prep import process_memory
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
+
+if TYPE_CHECKING:
+    from nestseg.bundle.caged import CagedBundle
+    from nestseg.bundle.loaded import LoadedBundle
+
+Bundle: TypeAlias = "LoadedBundle | CagedBundle"
 
 
 @dataclass
@@ -46,7 +53,7 @@ class Work:
     failure: tuple[Cause, str] | None = None
 
 
-def run_case(job: Job, bundle: LoadedBundle, settings: Settings) -> Outcome:
+def run_case(job: Job, bundle: Bundle, settings: Settings) -> Outcome:
     """Segment one series into its staging folder; nothing is raised.
 
     Each file was written, synced, read back and compared. After a failure the folder is gone.
@@ -68,7 +75,7 @@ def read(job: Job) -> Work:
     return work
 
 
-def infer(work: Work, bundle: LoadedBundle, settings: Settings) -> Work:
+def infer(work: Work, bundle: Bundle, settings: Settings) -> Work:
     """Segment the image."""
     with _stage(work, "infer"):
         if work.image is not None:
@@ -77,14 +84,15 @@ def infer(work: Work, bundle: LoadedBundle, settings: Settings) -> Work:
     return work
 
 
-def write(work: Work, bundle: LoadedBundle, settings: Settings) -> Outcome:
+def write(work: Work, bundle: Bundle, settings: Settings) -> Outcome:
     """Write the outputs, and say what came of the case."""
     job = work.job
     outputs: tuple[Output, ...] = ()
     known = Facts()
     with _stage(work, "write"):
         if work.image is not None and work.result is not None:
-            known = _facts(work.result, bundle)
+            options = replace(settings.options, gentle=job.gentle)
+            known = _facts(work.result, bundle, bundle.uncertainty_limit(options))
             outputs = staging.stage(
                 work.image, work.result, known.volumes_ml, job, bundle, settings
             )
@@ -100,13 +108,16 @@ def write(work: Work, bundle: LoadedBundle, settings: Settings) -> Outcome:
     return Outcome(job.name, job.attempt, cause, reason, outputs, facts, worker_name())
 
 
-def _facts(result: Segmentation, bundle: LoadedBundle) -> Facts:
-    """What a mask says by itself."""
-    sizes = volumes_ml(result.mask, bundle.labels)
+def _facts(result: Segmentation, bundle: BundleInfo, limit: float | None) -> Facts:
+    """What a mask says by itself; ``limit`` is the uncertainty of validation cases."""
+    measured = sizes(result.mask, bundle.labels)
     return Facts(
-        volumes_ml=sizes,
+        **asdict(measured),
         uncertainty=result.uncertainty,
-        flags=flags(result.mask, bundle.labels, bundle.expected, sizes),
+        flags=(
+            *unlike_training(result.uncertainty, limit),
+            *flags(result.mask, bundle.labels, bundle.expected, measured.volumes_ml),
+        ),
         notes=result.notes,
         computed_by=result.computed_by,
     )

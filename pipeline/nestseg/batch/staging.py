@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nestseg.batch.jobs import Job, Settings
 from nestseg.batch.states import Output
-from nestseg.bundle.loaded import LoadedBundle
+from nestseg.bundle.info import BundleInfo
 from nestseg.bundle.manifest import digest
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg.outputs.preview import draw_preview, write_png
@@ -26,7 +26,7 @@ def stage(
     result: Segmentation,
     sizes: Mapping[str, float],
     job: Job,
-    bundle: LoadedBundle,
+    bundle: BundleInfo,
     settings: Settings,
 ) -> tuple[Output, ...]:
     """Write everything into an empty staging folder: what an earlier attempt left there goes.
@@ -55,13 +55,13 @@ def _mask(mask: Volume, job: Job) -> Files:
     yield "mask", path
 
 
-def _preview(image: Volume, mask: Volume, job: Job, bundle: LoadedBundle) -> Files:
+def _preview(image: Volume, mask: Volume, job: Job, bundle: BundleInfo) -> Files:
     path = job.staging / f"{job.name}_preview.png"
     write_png(draw_preview(image, mask, bundle.labels), path)
     yield "preview", path
 
 
-def _snapshot(image: Volume, mask: Volume, job: Job, bundle: LoadedBundle) -> Files:
+def _snapshot(image: Volume, mask: Volume, job: Job, bundle: BundleInfo) -> Files:
     """What the report shows of the case: its image is not there any more when that is written."""
     path = job.staging / f"{job.name}.snapshot"
     snapshot(image, mask, bundle.labels).write(path)
@@ -81,7 +81,7 @@ def _maps(result: Segmentation, job: Job) -> Files:
 
 
 def _dicom(
-    mask: Volume, sizes: Mapping[str, float], job: Job, bundle: LoadedBundle, encoding: Encoding
+    mask: Volume, sizes: Mapping[str, float], job: Job, bundle: BundleInfo, encoding: Encoding
 ) -> Files:
     # Imported here: highdicom costs half a second, and most runs write no DICOM.
     from nestseg.outputs.dicom.algorithm import Algorithm  # noqa: PLC0415

@@ -92,13 +92,17 @@ def _store(files: Sequence[Path], node: Node, calling: str) -> list[Sent]:
         entity.connection_timeout = _SECONDS
         for sop_class, syntax in sorted(contexts):
             entity.add_requested_context(sop_class, syntax)
-        association = entity.associate(node.host, node.port, ae_title=node.aet, max_pdu=_PDU_BYTES)
+        association = entity.associate(
+            node.host,
+            node.port,
+            ae_title=node.aet,
+            max_pdu=_PDU_BYTES,
+            tls_args=(node.tls.for_sending(), node.host) if node.tls else None,
+        )
         if not association.is_established:
             why = "refuses us" if association.is_rejected else "does not answer"
-            raise InputError(
-                f"dicom://{node.aet}@{node.host}:{node.port} {why}; check address and AE titles "
-                f"(ours is {calling})"
-            )
+            check = "certificates, address and AE titles" if node.tls else "address and AE titles"
+            raise InputError(f"{node} {why}; check {check} (ours is {calling})")
         outcomes += [_store_one(association, path) for path in batch]
         association.release()
     return outcomes
@@ -162,10 +166,19 @@ def _stow_one(client: Any, web: Web, path: Path) -> Sent:
 
 
 def web_client(web: Web) -> Any:
-    """A DICOMweb client; access data come from ``~/.netrc``, certificates from the system.
+    """A DICOMweb client; access data come from ``~/.netrc``.
 
     Raises:
-        InputError: the library is not installed.
+        InputError: the library is not installed, or a certificate cannot be used.
     """
     extra.load("dicomweb_client")
-    return extra.load("dicomweb_client.api").DICOMwebClient(url=web.url)
+    import requests  # noqa: PLC0415  comes with the extra
+
+    session = requests.Session()
+    if web.url.startswith("https:"):
+        web.tls.for_sending()  # says what is wrong with the files, if anything is
+        if web.tls.ca is not None:
+            session.verify = str(web.tls.ca)
+        if web.tls.certificate is not None:
+            session.cert = (str(web.tls.certificate), str(web.tls.key))
+    return extra.load("dicomweb_client.api").DICOMwebClient(url=web.url, session=session)
