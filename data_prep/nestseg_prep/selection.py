@@ -164,7 +164,7 @@ class Selection:
         if ref.kind == "dicom":
             found += [
                 _matches("modality", ref.modality or "", self.modalities),
-                _matches("body part", ref.body_part, self.body_parts),
+                _matches("body part", ref.body_part, self.body_parts, said=ref.body_part_said),
             ]
         else:
             found += [
@@ -292,11 +292,18 @@ _MARKS: Final[dict[str, _Mark]] = {
 
 
 def _matches(
-    rule: str, text: str, patterns: Sequence[str] | None, *, private: bool = False
+    rule: str,
+    text: str,
+    patterns: Sequence[str] | None,
+    *,
+    private: bool = False,
+    said: str = "",
 ) -> Check | None:
+    """Hold a text, or what the header says in its place, against patterns; ``text`` is shown."""
     if patterns is None:
         return None
-    passed = any(fnmatchcase(text.casefold(), one.casefold()) for one in patterns)
+    texts = {text.casefold(), (said or text).casefold()}
+    passed = any(fnmatchcase(one, wanted.casefold()) for one in texts for wanted in patterns)
     return Check(rule, passed, text or _NONE, ", ".join(one or _NONE for one in patterns), private)
 
 

@@ -24,7 +24,6 @@ from nestseg.cli.receive import Work, _segment
 from nestseg.cli.segment_options import SegmentWords
 from nestseg.pacs.tls import Tls
 from nestseg_prep import phantom
-from nestseg_prep.deidentify import _actions
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
 from nestseg_prep.phantom import Phantom
@@ -32,8 +31,8 @@ from nestseg_prep.reading import read_volume
 
 from .conftest import CT, MR, as_file, association, push
 
-for name in ("pynetdicom", "dicomweb_client", "dicomanonymizer"):
-    pytest.importorskip(name, reason="needs the extras `pacs` and `deidentify`")
+for name in ("pynetdicom", "dicomweb_client"):
+    pytest.importorskip(name, reason="needs the extra `pacs`")
 
 BUNDLE = "hippocampus_unetpp"
 MARK = "MARKER^PLANTED"
@@ -111,7 +110,6 @@ def test_explaining_needs_no_deep_learning_stack(study: Path) -> None:
     [
         ("pynetdicom", ["send", "X", "--to", "dicom://A@127.0.0.1:1"], "pacs"),
         ("dicomweb_client", ["send", "X", "--to", "dicomweb://127.0.0.1:1"], "pacs"),
-        ("dicomanonymizer", ["deidentify", "X", "-o", "OUT"], "deidentify"),
     ],
 )
 def test_a_missing_extra_is_one_line_that_says_how_to_get_it(
@@ -127,7 +125,6 @@ def test_a_missing_extra_is_one_line_that_says_how_to_get_it(
     for name in [name for name in sys.modules if name.partition(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
-    _actions.cache_clear()
     errors = refused(words, monkeypatch, capsys)
     assert f"pip install 'nestseg[{extra}]'" in errors
     assert errors.count("\n") == 1

@@ -71,7 +71,7 @@ def test_a_case_without_dicom_results_is_done_and_says_so(tmp_path):
     assert len(lacking) == 1
     assert all((tmp_path / "out" / case["mask"]).exists() for case in cases)
     assert "one SOPInstanceUID" in " ".join(lacking[0]["notes"])
-    codes = {case["key"]: [flag["code"] for flag in case["flags"]] for case in cases}
+    codes = {case["key"]: [one["code"] for one in case["findings"]] for case in cases}
     assert "mixed-settings" not in codes.pop(lacking[0]["key"])
     (others,) = codes.values()
     assert "mixed-settings" in others

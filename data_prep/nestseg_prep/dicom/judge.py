@@ -11,7 +11,7 @@ from pydicom import config
 from pydicom.uid import UID, RLELossless
 
 from nestseg_prep import affine as affines
-from nestseg_prep.dicom import kinds, planes
+from nestseg_prep.dicom import kinds, planes, terms
 from nestseg_prep.dicom import stack as stacks
 from nestseg_prep.dicom.findings import Code, Finding
 from nestseg_prep.dicom.grouping import Group, Owned, PixelDigest, by_owner, split
@@ -116,8 +116,9 @@ def _judge(group: Group, key: str, rules: Rules) -> SeriesRef:
         study_key="",
         series_uid=first.series_uid,
         study_uid=first.study_uid,
-        modality=first.modality or None,
-        body_part=first.body_part,
+        modality=terms.modality(first.modality) or None,
+        body_part=terms.body_part(first.body_part),
+        body_part_said=first.body_part,
         orientation=None if affine is None else affines.orientation(affine),
         shape=shape if all(shape) else None,
         spacing=None if affine is None else affines.spacing(affine),
