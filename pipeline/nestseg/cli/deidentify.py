@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +10,13 @@ from nestseg.batch.read import read_view
 from nestseg.cli import tables
 from nestseg_prep.deidentify import DoubtError, deidentify_file, folder_for
 from nestseg_prep.dicom.files import NotDicomError
+from nestseg_prep.dicom.findings import Code
+from nestseg_prep.dicom.references import OtherFile
+from nestseg_prep.dicom.walk import files_below
 from nestseg_prep.errors import InputError
 
 ALL_DONE = 0
 SOME_LEFT_OUT = 1
-_UNLISTED = "is a folder that cannot be listed"
 
 
 def run(paths: list[Path], out: Path, *, pixels_checked: bool) -> int:
@@ -93,14 +94,9 @@ def _texts_of_bundle(out: Path) -> set[str]:
 
 
 def _files(paths: list[Path], left_out: Counter[str]) -> Iterator[Path]:
-    """Every file below the paths; folders that cannot be listed are counted."""
-
-    def count(_: OSError) -> None:
-        left_out[_UNLISTED] += 1
-
-    for path in paths:
-        if path.is_file():
-            yield path
-        for folder, below, names in os.walk(path, onerror=count):
-            below.sort()
-            yield from (Path(folder, name) for name in sorted(names))
+    """Every file below the paths; files and folders that cannot be read are counted."""
+    for one in files_below(paths, None):
+        if not isinstance(one, OtherFile):
+            yield one.path
+        elif one.finding.code is Code.UNREADABLE:
+            left_out[f"cannot be read ({one.finding.detail})"] += 1

@@ -139,23 +139,27 @@ def send_folder(paths: Sequence[Path], address: Address, *, patient: bool = Fals
     Raises:
         InputError: there is no DICOM file, or the address cannot be reached.
     """
-    files = dicom_files(paths)
-    if not files:
+    unread: list[str] = []
+    files = dicom_files(paths, unread.append)
+    if not files and not unread:
         raise InputError(f"{paths[0]}: no DICOM files to send")
     pauses = list(_PAUSES_SECONDS) if patient else []
     outcomes: dict[Path, Sent] = {}
-    while True:
+    while files:
         try:
             rest = [path for path in files if path not in outcomes or outcomes[path].error]
             outcomes |= {one.path: one for one in send(rest, address)}
         except InputError:
             if not pauses:
                 raise
-        errors = Counter(one.error for one in outcomes.values() if one.error)
-        if (len(outcomes) == len(files) and not errors) or not pauses:
+        failed = [one.error for one in outcomes.values() if one.error]
+        if (len(outcomes) == len(files) and not failed) or not pauses:
             break
         time.sleep(pauses.pop(0))
+    errors = Counter(one.error for one in outcomes.values() if one.error)
+    stored = len(files) - errors.total()
+    errors.update(f"cannot be read ({why})" for why in unread)
     for error, count in sorted(errors.items()):
         tables.stderr.print(f"nestseg: {count} not stored: {error}", soft_wrap=True)
-    tables.console.print(f"{len(files) - errors.total()} of {len(files)} files stored")
+    tables.console.print(f"{stored} of {len(files) + len(unread)} files stored")
     return SOME_FAILED if errors else ALL_DONE
