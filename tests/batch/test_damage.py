@@ -11,22 +11,25 @@ import stat
 import sys
 import warnings
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nestseg.batch import publish, record, schema, session
+from nestseg.batch import publish, rebuilding, record, schema, session
+from nestseg.batch.discovery import series_facts
 from nestseg.batch.entries import Publication
 from nestseg.batch.events import Event, Kind
 from nestseg.batch.journal import Journal
 from nestseg.batch.lease import Lease
 from nestseg.batch.read import read_view
-from nestseg.batch.states import Output, State
+from nestseg.batch.states import Facts, Flag, Output, State
+from nestseg.batch.view import CaseRow
 from nestseg.bundle.manifest import digest
 from nestseg.cli import main
+from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import write_nifti
 from nestseg_prep.volume import Volume
@@ -210,6 +213,42 @@ def test_a_lost_journal_is_rebuilt_from_results_that_are_proved(out: Path, image
         before.header.bundle,
     )
     assert run(out, images)[0] == []
+
+
+def test_everything_that_is_known_of_a_case_is_rebuilt(tmp_path: Path, images: Path) -> None:
+    flag = Flag("empty", "nothing is there")
+    facts = Facts(
+        {"a": 1.5},
+        0.25,
+        (flag,),
+        {"read": 0.5},
+        12.5,
+        ("a note",),
+        "torch fp32",
+        {"a": 2.5},
+        {"a": 7},
+    )
+    assert all(getattr(facts, one.name) for one in fields(facts))
+    found = series_facts(scan(images).series[0]) | {"part": "echo 2"}
+    row = CaseRow(
+        name="a",
+        key="k",
+        state=State.DONE,
+        reason="",
+        cause=None,
+        attempts=2,
+        outputs=(),
+        facts=facts,
+        started="s",
+        finished="f",
+        input_digest="i",
+        settings_digest="d",
+        **found,
+    )
+    restored = rebuilding._restored(tmp_path, json.loads(json.dumps(record._case(row))))
+    assert restored.facts == facts
+    assert json.dumps(restored.entry.series, sort_keys=True) == json.dumps(found, sort_keys=True)
+    assert (restored.entry.input_digest, restored.entry.settings_digest) == ("i", "d")
 
 
 def test_only_what_is_as_it_was_is_believed(out: Path, images: Path, tmp_path: Path) -> None:

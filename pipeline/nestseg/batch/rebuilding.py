@@ -9,6 +9,7 @@ settings have changed since is looked at as in every run.
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from nestseg.batch.journal import Journal
 from nestseg.batch.read import facts_from, outputs_from
 from nestseg.batch.record import read_record
 from nestseg.batch.shards import Shard, in_shard
-from nestseg.batch.states import State
+from nestseg.batch.states import Facts, State
 
-_FACTS = ("volumes_ml", "uncertainty", "flags", "peak_memory_mb", "notes", "computed_by")
-_SERIES = ("kind", "modality", "shape", "findings")
+_FACTS = [one.name for one in fields(Facts) if one.name != "seconds"]  # called "stages" there
+_SERIES = ("kind", "modality", "part", "shape", "findings")
 
 
 def rebuild(journal: Journal, out: Path, shard: Shard) -> int | None:
