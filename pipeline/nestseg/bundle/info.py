@@ -14,6 +14,11 @@ from nestseg.outputs.plausibility import Expected, expectations, uncertainty_lim
 from nestseg_prep.errors import InputError
 from nestseg_prep.selection import Selection
 
+_LONGEST_TEXT: Final = 200
+_UNREADABLE: Final = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError),
+    *(OverflowError, RecursionError),
+)
 WEIGHTS: Final = Path("models", "model.pt")
 
 
@@ -60,9 +65,12 @@ def read_info(bundle: Path) -> BundleInfo:
     try:
         metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
         outputs = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
-        labels = {int(value): str(label) for value, label in outputs.items() if int(value)}
-        version = str(metadata["version"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        labels = {int(value): _text(label) for value, label in outputs.items() if int(value)}
+        if not all(0 < value < 2**16 for value in labels):
+            raise ValueError
+        version = _text(metadata["version"])
+        segment_codes = dict(metadata.get("segment_codes", {}))
+    except _UNREADABLE as error:
         raise InputError(
             f"{bundle.name}: metadata.json cannot be read ({type(error).__name__}); restore it"
         ) from error
@@ -75,8 +83,16 @@ def read_info(bundle: Path) -> BundleInfo:
         version=version,
         weights_sha256=weights,
         labels=labels,
-        segment_codes=dict(metadata.get("segment_codes", {})),
+        segment_codes=segment_codes,
         selection=read_selection(bundle),
         expected=expectations(metadata),
         uncertainty_at_most=uncertainty_limit(metadata),
     )
+
+
+def _text(value: Any) -> str:
+    """A name that may stand in reports, tables and DICOM files."""
+    text = str(value)
+    if not text.isprintable() or len(text) > _LONGEST_TEXT:
+        raise ValueError
+    return text

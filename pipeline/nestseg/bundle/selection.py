@@ -17,7 +17,7 @@ def read_selection(bundle: Path) -> Selection:
     """
     try:
         rule = dict(json.loads((bundle / "configs" / "inference.json").read_text())["selection"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{bundle.name}: inference.json holds no `selection` of inputs; add one, or run "
             "the bundle through `python -m monai.bundle run`"
