@@ -145,7 +145,7 @@ NETWORK = {
         "won = True"
     ),
     "connects to a socket file": (
-        "s = socket.socket(socket.AF_UNIX); s.connect(where['socket']); s.send(b'x'); won = True"
+        "s = socket.socket(socket.AF_UNIX); s.connect(where['socket']); won = True"
     ),
     "connects to an abstract socket": (
         "s = socket.socket(socket.AF_UNIX); s.connect('\\0' + where['abstract']); s.send(b'x'); "

@@ -22,9 +22,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Final, NoReturn
+from typing import IO, Final, NoReturn, TextIO
 
 from nestseg.bundle import keeper, kernel
 from nestseg.bundle.kernel import Grants
@@ -51,7 +52,7 @@ class CagedProcess:
         grants: what it may touch.
         pass_fds: file descriptors that it inherits.
         variables: added to its environment.
-        stdout: where its output goes; by default nowhere, because it may hold anything.
+        output: where stdout and stderr go; by default nowhere, because they may hold anything.
 
     Raises:
         InputError: this system cannot hold a cage.
@@ -65,7 +66,7 @@ class CagedProcess:
         *,
         pass_fds: Sequence[int] = (),
         variables: dict[str, str] | None = None,
-        stdout: int = subprocess.DEVNULL,
+        output: int = subprocess.DEVNULL,
     ) -> None:
         if reason := kernel.unavailable():
             raise InputError(f"a bundle from elsewhere cannot be caged here: {reason}; {REMEDY}")
@@ -81,8 +82,8 @@ class CagedProcess:
                 env=_environment(self.folder, grants, variables or {}),
                 pass_fds=(*pass_fds, theirs),
                 stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=subprocess.STDOUT,
+                stdout=output,
+                stderr=output,
                 cwd=self.folder,
                 start_new_session=True,  # the keeper outlives who kills our process group
             )
@@ -107,8 +108,9 @@ class CagedProcess:
             code = self.process.wait(patience_s)
         os.close(self._lifeline)
         self.process.wait()
-        if self.process.stdout:
-            self.process.stdout.close()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream:
+                stream.close()
         keeper.remove(self.folder)  # in case somebody killed the keeper
         return code
 
@@ -124,17 +126,22 @@ def run(module: str, arguments: Sequence[str], grants: Grants) -> int:
     Raises:
         InputError: this system cannot hold a cage, or the module filled its temporary folder.
     """
-    caged = CagedProcess(module, arguments, grants, stdout=subprocess.PIPE)
+    caged = CagedProcess(module, arguments, grants, output=subprocess.PIPE)
     try:
-        output: IO[bytes] | None = caged.process.stdout
-        while output and (line := output.readline(_LINE_BYTES)):
-            print(printable(line.decode(errors="replace").rstrip("\r\n")), flush=True)
+        streams = (caged.process.stdout, caged.process.stderr)
+        with ThreadPoolExecutor(2) as relays:
+            list(relays.map(_relay, streams, (sys.stdout, sys.stderr)))
         code = caged.process.wait()
     finally:
         caged.close()
     if code == keeper.OVERFULL:
         raise InputError(f"the bundle {FILLED}")
     return code
+
+
+def _relay(stream: IO[bytes] | None, to: TextIO) -> None:
+    while stream and (line := stream.readline(_LINE_BYTES)):
+        print(printable(line.decode(errors="replace").rstrip("\r\n")), file=to, flush=True)
 
 
 def printable(text: str, most: int = 1000) -> str:
