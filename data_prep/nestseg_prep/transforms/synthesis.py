@@ -122,17 +122,17 @@ class RandImageFromLabelsd(Randomizable, MapTransform):
         return found
 
     def _matrix(self) -> Any:
-        turn = create_rotate(3, self.R.uniform(-ROTATION, ROTATION, 3))
-        shear = create_shear(3, self.R.uniform(-SHEARING, SHEARING, 6))
-        scale = create_scale(3, self.R.uniform(1 - SCALING, 1 + SCALING, 3))
-        return (turn @ shear @ scale)[:3, :3]
+        turn = create_rotate(3, self.R.uniform(-ROTATION, ROTATION, 3).tolist())
+        shear = create_shear(3, self.R.uniform(-SHEARING, SHEARING, 6).tolist())
+        scale = create_scale(3, self.R.uniform(1 - SCALING, 1 + SCALING, 3).tolist())
+        return (np.asarray(turn) @ np.asarray(shear) @ np.asarray(scale))[:3, :3]
 
     def _image(self, found: Tensor) -> Tensor:
         means, deviations = self._contrast()
         random = torch.Generator().manual_seed(int(self.R.randint(2**31)))
         image = torch.randn(found.shape, generator=random)
         image = torch.from_numpy(means)[found] + torch.from_numpy(deviations)[found] * image
-        image = blurred(image, self.R.uniform(*BLUR, 3))
+        image = blurred(image, self.R.uniform(*BLUR, 3).tolist())
         if self.R.random() < THICK:
             image = with_thick_slices(image, self.R.randint(3), self.R.uniform(1, THICKEST))
         image = image * self._smooth(4, self.R.uniform(0, BIAS), vectors=1)[0].exp()
@@ -215,5 +215,6 @@ def with_thick_slices(image: Tensor, axis: int, thickness: float) -> Tensor:
     """As slices of a thickness in voxels would show an image ``(i, j, k)``, on the same grid."""
     size = list(image.shape)
     size[axis] = max(1, round(size[axis] / thickness))
-    slices = functional.adaptive_avg_pool3d(image[None, None], size)
-    return functional.interpolate(slices, image.shape, mode="trilinear", align_corners=False)[0, 0]
+    slices = functional.interpolate(image[None, None], size, mode="area")
+    spread: Tensor = functional.interpolate(slices, list(image.shape), mode="trilinear")
+    return spread[0, 0]
