@@ -12,7 +12,9 @@ import pytest
 _CACHE = TemporaryDirectory()
 os.environ["NESTSEG_CACHE"] = _CACHE.name
 
-# Tests leave the user's own key alone, and give the same names everywhere.
+# Tests leave the user's own key and trusted bundles alone, and give the same names everywhere.
+_STATE = TemporaryDirectory()
+os.environ["XDG_STATE_HOME"] = _STATE.name
 os.environ["NESTSEG_KEY"] = "the key of the tests"
 
 

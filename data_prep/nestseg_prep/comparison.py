@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import map_coordinates
 
-from nestseg_prep.phantom.truth import Group, TrueSlice
+from nestseg_prep.phantom.truth import Group, TrueSlice, Truth
 from nestseg_prep.volume import Volume, to_source_slices
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -17,7 +17,15 @@ Array: TypeAlias = npt.NDArray[Any]
 TOLERANCE_MM: Final = 0.05
 
 
-def find_group(volume: Volume, groups: Sequence[Group]) -> Group | None:
+def find_truth(volume: Volume, truths: Sequence[Truth]) -> Truth | None:
+    """What a volume that was read should be: slices by their names, a single file by its values."""
+    if volume.source is not None:
+        return _find_group(volume, [one for one in truths if not isinstance(one, Volume)])
+    files = (one for one in truths if isinstance(one, Volume))
+    return next((one for one in files if np.array_equal(one.array, volume.array)), None)
+
+
+def _find_group(volume: Volume, groups: Sequence[Group]) -> Group | None:
     """The true volume whose slices, one for each place, are those of a volume that was read."""
     names = {(one.sop_uid, one.frame) for one in volume.source.slices} if volume.source else set()
     for group in groups:
@@ -34,12 +42,16 @@ def _slices(volume: Volume, group: Group) -> list[TrueSlice]:
     return [group[one.sop_uid, one.frame] for one in volume.source.slices]
 
 
-def misplacement(volume: Volume, group: Group) -> float:
+def misplacement(volume: Volume, truth: Truth) -> float:
     """How far in mm a stored pixel lies from where the volume puts it, at most."""
+    if isinstance(truth, Volume):
+        corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(truth.shape) - 1)
+        off = volume.affine - truth.affine
+        return float(np.linalg.norm(corners @ off[:3, :3].T + off[:3, 3], axis=1).max())
     if volume.source is None:
         return np.inf
     worst = 0.0
-    for first, true in zip(volume.source.first_pixels, _slices(volume, group), strict=True):
+    for first, true in zip(volume.source.first_pixels, _slices(volume, truth), strict=True):
         rows, columns = np.indices(true.values.shape)
         index = first + np.stack([columns, -rows, np.zeros_like(rows)], axis=-1)
         places = index @ volume.affine[:3, :3].T + volume.affine[:3, 3]

@@ -6,10 +6,11 @@ nifti1.h of the NIfTI-1.1 data format.
 
 from __future__ import annotations
 
+import gzip
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn, TypeAlias, cast
 
@@ -33,7 +34,18 @@ _PIXDIM_TOLERANCE: Final = 0.01
 _SHEAR_LIMIT: Final = 1e-3  # a cosine
 _SHEAR_OF_ROUNDING: Final = 1e-5
 _SPATIAL_UNITS: Final = 0x07
-_UNKNOWN_UNIT, _MILLIMETRE = 0, 2
+_INTENT_LABEL: Final = 1002  # NIFTI_INTENT_LABEL
+LABELS: Final = "nestseg label map"
+"""Mark of a mask, in the header's field for a description."""
+MAP: Final = "nestseg map"
+"""Mark of a probability or uncertainty, likewise."""
+_COLOURS: Final = (("R", "G", "B"), ("R", "G", "B", "A"))
+_UNKNOWN_UNIT: Final = 0
+_UNITS: Final = {_UNKNOWN_UNIT: "mm", 1: "metres", 2: "mm", 3: "microns"}
+_MM: Final = {"mm": 1.0, "metres": 1000.0, "microns": 0.001}
+# What no scanner has, in mm: the unit in the header must be wrong.
+_LARGEST_VOXEL: Final = 100.0
+_SMALLEST_VOXEL_WITHOUT_UNIT: Final = 0.01
 
 Image: TypeAlias = Any  # nib.Nifti1Image or 2: nibabel annotates only part of itself
 
@@ -46,11 +58,28 @@ class NiftiHeader:
         shape: voxels along ``(i, j, k)``; axes of length one behind the third are dropped.
         affine: ``(4, 4)``, voxel → RAS mm: the sform, or the qform where there is no sform.
         straightened: whether its axes were slightly askew and made to stand at right angles.
+        result: whether it is a label map or another result, by its intent or by a mark of ours.
+        unit: in which the file gives its geometry: ``"mm"``, ``"metres"`` or ``"microns"``. The
+            affine is in mm in any case.
     """
 
     shape: tuple[int, int, int]
     affine: affines.Affine
     straightened: bool = False
+    unit: str = "mm"
+    result: bool = False
+
+
+class ColourError(InputError):
+    """The voxels are colours.
+
+    Attributes:
+        kind: ``"RGB"`` or ``"RGBA"``.
+    """
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 def read_header(path: Path) -> NiftiHeader:
@@ -61,22 +90,36 @@ def read_header(path: Path) -> NiftiHeader:
         OSError: the file cannot be opened.
     """
     with open_image(path) as (_, image):
-        return check_header(image, path)
+        return replace(check_header(image, path), result=_is_result(image))
+
+
+def mark_result(image: Image, mark: str) -> None:
+    """Says in a header that an image is a result (``LABELS`` or ``MAP``)."""
+    image.header["descrip"] = mark
+    if mark == LABELS:
+        image.header["intent_code"] = _INTENT_LABEL
+
+
+def _is_result(image: Image) -> bool:
+    mark = bytes(image.header["descrip"].item()).rstrip(b"\0").decode("ascii", "replace")
+    return mark in {LABELS, MAP} or int(image.header["intent_code"]) == _INTENT_LABEL
 
 
 @contextmanager
 def open_image(path: Path) -> Iterator[tuple[BinaryIO, Image]]:
     """Opens a NIfTI file as an unpacked stream and an image whose voxels are not read yet.
 
-    What goes wrong inside the context is reported as an error of the file.
+    What goes wrong inside the context is reported as an error of the file; what the system cannot
+    read is the caller's: no right to read, no such file, a broken disk.
     """
-    # An OSError from here is about opening, and is the caller's: no right to read, no such file.
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         stream = cast("BinaryIO", igzip.IGzipFile(fileobj=raw)) if packed else raw
         try:
-            yield stream, _image_class(stream, path).from_stream(stream)
+            image_class = _image_class(stream, path)
+            _check_scaling(stream, image_class, path)
+            yield stream, image_class.from_stream(stream)
         except InputError:
             raise
         except (
@@ -89,23 +132,34 @@ def open_image(path: Path) -> Iterator[tuple[BinaryIO, Image]]:
             OverflowError,
             _BROKEN_STREAM,
         ) as error:
-            msg = f"{path.name}: not a whole NIfTI file ({type(error).__name__}); copy it again"
-            raise InputError(msg) from error
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise InputError(f"{path.name}: {_damage(error)}") from error
+
+
+def _damage(error: Exception) -> str:
+    """What is wrong with a file that cannot be read to its end, and what to do."""
+    # The checksum of what stands before has been verified by then.
+    if isinstance(error, gzip.BadGzipFile) and "Not a gzipped file" in str(error):
+        return "other bytes follow the compressed image; unpack it and compress it again"
+    return f"not a whole NIfTI file ({type(error).__name__}); copy it again"
 
 
 def check_header(image: Image, path: Path) -> NiftiHeader:
     """Checks what an image declares, in the order in which it would do harm."""
     shape = _checked_shape(image, path)
     _check_bytes(image, path)
+    unit = _unit(image, path)
     affine = _checked_affine(image, shape, path)
     _check_spacing(image, affine, path)
+    affine = _in_mm(affine, unit, image, path)
     shear = affines.shear(affine)
     if shear > _SHEAR_LIMIT:
         _refuse(path, "its axes do not stand at right angles", "resample it to an upright grid")
     # Readers of NIfTI that know no shear refuse one of 1e-4; float32 rounds at 1e-7.
     if shear > _SHEAR_OF_ROUNDING:
-        return NiftiHeader(shape, affines.straightened(affine, shape), straightened=True)
-    return NiftiHeader(shape, affine)
+        return NiftiHeader(shape, affines.straightened(affine, shape), True, unit)
+    return NiftiHeader(shape, affine, unit=unit)
 
 
 def _image_class(stream: BinaryIO, path: Path) -> Image:
@@ -124,6 +178,18 @@ def _image_class(stream: BinaryIO, path: Path) -> Image:
     return nib.Nifti1Image
 
 
+def _check_scaling(stream: BinaryIO, image_class: Any, path: Path) -> None:
+    """Refuses an intercept that leaves no true values; a slope of 0 or NaN means none is set."""
+    header = image_class.header_class.from_fileobj(stream, check=False)
+    stream.seek(0)
+    slope, intercept = (float(header[name]) for name in ("scl_slope", "scl_inter"))
+    scaled = math.isfinite(slope) and slope != 0
+    unset = math.isnan(slope) and (math.isnan(intercept) or intercept == 0)
+    if not (unset or slope == 0 or (scaled and math.isfinite(intercept))):
+        wrong = f"scl_slope {slope:g} and scl_inter {intercept:g} give no true values"
+        _refuse(path, wrong, "set both, or 1 and 0")
+
+
 def _checked_shape(image: Image, path: Path) -> tuple[int, int, int]:
     shape = tuple(int(size) for size in image.header.get_data_shape())
     while len(shape) > 3 and shape[-1] == 1:
@@ -138,6 +204,12 @@ def _checked_shape(image: Image, path: Path) -> tuple[int, int, int]:
 
 def _check_bytes(image: Image, path: Path) -> None:
     dtype = image.header.get_data_dtype()
+    if dtype.names in _COLOURS:
+        kind = "".join(dtype.names)
+        msg = f"{path.name}: voxels in colour ({kind}); convert it to one grey value a voxel"
+        raise ColourError(msg, kind)
+    if dtype.kind == "c":
+        _refuse(path, f"complex voxels ({dtype.name})", "give the magnitude")
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         _refuse(path, f"voxels of type {dtype.name or dtype}", "convert to integers or floats")
     offset = int(image.dataobj.offset)
@@ -148,16 +220,13 @@ def _check_bytes(image: Image, path: Path) -> None:
     if declared > VOXEL_BYTES_LIMIT:
         _refuse(path, f"header declares {declared / 2**30:.0f} GiB", "check or crop the image")
     size = path.stat().st_size
-    packed = path.name.lower().endswith(".gz")
+    packed = isinstance(image.dataobj.file_like, igzip.IGzipFile)
     if declared > size * (_GZIP_RATIO_LIMIT if packed else 1):
         _refuse(path, f"cut: {size} bytes cannot hold the {declared} declared", "copy it again")
 
 
 def _checked_affine(image: Image, shape: tuple[int, int, int], path: Path) -> affines.Affine:
     header = image.header
-    unit = int(header["xyzt_units"]) & _SPATIAL_UNITS
-    if unit not in {_UNKNOWN_UNIT, _MILLIMETRE}:
-        _refuse(path, "spatial unit is not mm", "convert the header to mm")
     sform, qform = _form(header, "sform", path), _form(header, "qform", path)
     affine = qform if sform is None else sform
     if affine is None:
@@ -169,8 +238,28 @@ def _checked_affine(image: Image, shape: tuple[int, int, int], path: Path) -> af
     if sform is not None and qform is not None:
         apart = affines.corner_distance(sform, qform, shape)
         if apart > _QFORM_SFORM_TOLERANCE * min(affines.spacing(sform)):
-            _refuse(path, f"qform and sform lie {apart:.2f} mm apart", "set one from the other")
+            _refuse(path, f"qform and sform lie {apart:.4g} apart", "set one from the other")
     return affine
+
+
+def _unit(image: Image, path: Path) -> str:
+    code = int(image.header["xyzt_units"]) & _SPATIAL_UNITS
+    if code not in _UNITS:
+        _refuse(path, f"its spatial unit has the unknown code {code}", "convert the header to mm")
+    return _UNITS[code]
+
+
+def _in_mm(affine: affines.Affine, unit: str, image: Image, path: Path) -> affines.Affine:
+    """The affine in mm, unless the unit cannot be right."""
+    converted = affine.copy()
+    converted[:3] *= _MM[unit]
+    longest = max(affines.spacing(converted))
+    if unit == "metres" and longest > _LARGEST_VOXEL:
+        _refuse(path, f"its unit is metres, but a voxel would be {longest:.4g} mm", "set the unit")
+    nameless = int(image.header["xyzt_units"]) & _SPATIAL_UNITS == _UNKNOWN_UNIT
+    if nameless and longest < _SMALLEST_VOXEL_WITHOUT_UNIT:
+        _refuse(path, f"it names no unit, and a voxel would be {longest:.2g} mm", "set the unit")
+    return converted
 
 
 def _check_spacing(image: Image, affine: affines.Affine, path: Path) -> None:

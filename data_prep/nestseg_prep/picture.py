@@ -7,6 +7,7 @@ the readers is the same for all images.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,18 @@ _GREY: Final = frozenset({"1", "L", "I", "F", "I;16", "I;16B", "I;16L"})
 _COLOUR: Final = frozenset({"P", "PA", "LA", "RGB", "RGBA", "CMYK", "YCbCr"})
 # Columns run to the left and rows to the back, as on a slice that a radiologist looks at.
 _AFFINE: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
+_MM_PER_INCH: Final = 25.4
+_IMAGEJ_MM: Final = {
+    "nm": 1e-6,
+    "micron": 1e-3,
+    "um": 1e-3,
+    "µm": 1e-3,
+    "\\u00B5m": 1e-3,
+    "mm": 1.0,
+}
+# Cameras, screens and printers write 72 to 2400 dots an inch whatever they saw; microscopes have
+# smaller pixels than that, down to those of electrons.
+_TRUSTED_MM: Final = (1e-7, 1e-2)
 
 
 def read_picture(path: Path) -> Volume:
@@ -34,7 +47,8 @@ def read_picture(path: Path) -> Volume:
         path: PNG, TIFF (every page a slice) or JPEG.
 
     Returns:
-        ``(columns, rows, pages)`` stored values, pixels of 1 mm for want of a size.
+        ``(columns, rows, pages)`` stored values, placed as pixels of 1 mm; their true size is
+        ``pixel_mm``, where the file gives one that can be believed.
 
     Raises:
         InputError: damaged, too large for Pillow's limit, pages of several sizes or an odd kind of
@@ -43,6 +57,7 @@ def read_picture(path: Path) -> Volume:
     """
     try:
         with Image.open(path) as image:
+            pixel_mm = _pixel_mm(image)
             pages = [_grey(page, path) for page in ImageSequence.Iterator(image)]
     except (UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path.name}: no picture that can be read; convert it to PNG") from error
@@ -52,7 +67,8 @@ def read_picture(path: Path) -> Volume:
         raise InputError(f"{path.name}: the picture is cut short; get a whole copy") from error
     if len({page.shape for page in pages}) != 1:
         raise InputError(f"{path.name}: pages of several sizes; store one picture a file")
-    return Volume(np.ascontiguousarray(np.stack(pages).T), _AFFINE.copy())
+    array = np.ascontiguousarray(np.stack(pages).T)
+    return Volume(array, _AFFINE.copy(), is_picture=True, pixel_mm=pixel_mm)
 
 
 def picture_shape(path: Path) -> tuple[int, int, int]:
@@ -94,6 +110,31 @@ def write_picture(mask: Volume, path: Path) -> None:
         sync_folder(path.parent)
     finally:
         half.unlink(missing_ok=True)
+
+
+def _pixel_mm(image: Image.Image) -> tuple[float, float] | None:
+    """Width and height of a pixel, from the resolution that a PNG, TIFF or JPEG states.
+
+    ImageJ stores pixels per unit and names the unit in the description.
+    """
+    described = re.search(r"^ImageJ=.*^unit=(\S+)", _description(image), re.DOTALL | re.MULTILINE)
+    unit = _IMAGEJ_MM.get(described[1]) if described else None
+    if unit is not None and "resolution" in image.info:
+        mm_per, found = unit, image.info["resolution"]
+    else:
+        mm_per, found = _MM_PER_INCH, image.info.get("dpi", ())
+    try:
+        across, down = (mm_per / float(number) for number in found)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    low, high = _TRUSTED_MM
+    return (across, down) if low <= across <= high and low <= down <= high else None
+
+
+def _description(image: Image.Image) -> str:
+    """ImageDescription of a TIFF."""
+    tags: Any = getattr(image, "tag_v2", {})
+    return str(tags.get(270, ""))
 
 
 def _grey(page: Image.Image, path: Path) -> npt.NDArray[Any]:

@@ -7,9 +7,10 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 from nestseg_prep.dicom.references import ScanResult, SeriesRef
 from nestseg_prep.dicom.rules import SAFE, Rules
@@ -21,7 +22,8 @@ from nestseg_prep.site_key import mark_folder
 
 RECORD_NAME: Final = "series.json"
 UNPACKED_NAME: Final = ".unpacked"
-_RECORD_VERSION: Final = 1
+_LOG_NAME: Final = ".series.jsonl"
+_RECORD_VERSION: Final = 2  # 1 left the scanner's padding in the images
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,12 @@ def prepare(
     rules: Rules = SAFE,
     on_series: Callable[[Outcome], None] | None = None,
 ) -> PrepareReport:
-    """Writes each accepted series of a folder as ``<key>.nii.gz`` with a record beside.
+    """Writes each accepted series of a folder as ``<key>.nii.gz`` with a record next to it.
 
+    Voxels without image (a scanner's padding) get the lowest other value, as a network sees them.
     ``series.json`` names every series found, with its output or with the code and sentence of its
     refusal. A series whose files have not changed since an earlier run is kept. One that fails
-    stops no other.
+    does not stop the others.
 
     Args:
         root: folder with DICOM and NIfTI files, or zip or tar files of them.
@@ -89,25 +92,20 @@ def prepare(
 def _prepare(
     root: Path, out: Path, scanned: ScanResult, on_series: Callable[[Outcome], None] | None
 ) -> PrepareReport:
-    before = _read_record(out / RECORD_NAME)
     outcomes: list[Outcome] = []
-    entries: dict[str, Any] = {}
-    for ref in scanned.series:
-        entry = ref.to_json()
-        digest = _input_digest(ref, root)
-        outcome = _prepared(ref, out, unchanged=_is_unchanged(before.get(ref.key), digest, out))
-        entry |= {"state": outcome.state, "error": outcome.error, "input_digest": digest}
-        if outcome.output is not None:
-            size = outcome.output.stat().st_size
-            entry |= {"output": outcome.output.name, "output_bytes": size}
-        entries[ref.key] = entry
-        outcomes.append(outcome)
-        # After each series, so that an interrupted run resumes where it stopped; what an earlier
-        # run knew stays until this one gets there.
-        _write_record(out / RECORD_NAME, before | entries, scanned)
-        if on_series is not None:
-            on_series(outcome)
-    _write_record(out / RECORD_NAME, entries, scanned)
+    with _Record(out, scanned) as record:
+        for ref in scanned.series:
+            digest = _input_digest(ref, root)
+            outcome = _prepared(ref, out, unchanged=_is_unchanged(record.known(ref), digest, out))
+            entry = ref.to_json()
+            entry |= {"state": outcome.state, "error": outcome.error, "input_digest": digest}
+            if outcome.output is not None:
+                size = outcome.output.stat().st_size
+                entry |= {"output": outcome.output.name, "output_bytes": size}
+            record.add(entry)
+            outcomes.append(outcome)
+            if on_series is not None:
+                on_series(outcome)
     return PrepareReport(tuple(outcomes), scanned)
 
 
@@ -118,7 +116,8 @@ def _prepared(ref: SeriesRef, out: Path, *, unchanged: bool) -> Outcome:
     if unchanged:
         return Outcome(ref, "kept", output)
     try:
-        write_nifti(read_volume(ref), output)
+        volume = read_volume(ref)
+        write_nifti(replace(volume, array=volume.image, fill=()), output)
     except InputError as error:
         return Outcome(ref, "failed", error=_without_name(str(error), ref))
     except (OSError, MemoryError) as error:
@@ -137,9 +136,10 @@ def _without_name(message: str, ref: SeriesRef) -> str:
 
 
 def _check_folders(root: Path, out: Path) -> None:
-    if not root.exists():
-        msg = f"{root}: no such folder; check the path"
-        raise InputError(msg)
+    with suppress(OSError):  # the scan says what cannot be read
+        if not root.exists():
+            msg = f"{root}: no such folder; check the path"
+            raise InputError(msg)
     if out.resolve().is_relative_to(root.resolve()):
         msg = f"{out}: lies inside the input folder; choose another output folder"
         raise InputError(msg)
@@ -179,8 +179,56 @@ def _is_unchanged(entry: Any, digest: str, out: Path) -> bool:
     return output.is_file() and output.stat().st_size == size
 
 
+class _Record:
+    """``series.json`` and, while a run goes on, a log next to it.
+
+    The record is written once, at the end of a run, however it ends. Until then each finished
+    series is one line of the log, so that the cost of a series does not grow with their number; the
+    next run reads what a killed one left there.
+
+    Args:
+        out: where both lie.
+        scanned: what the run has found.
+    """
+
+    def __init__(self, out: Path, scanned: ScanResult) -> None:
+        self._path, self._log_path = out / RECORD_NAME, out / _LOG_NAME
+        self._scanned = scanned
+        self._before = _read_record(self._path) | _read_log(self._log_path)
+        self._entries: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        # What a killed run has left there goes into the record before its log is overwritten.
+        if self._log_path.exists():
+            _write_record(self._path, self._before, self._scanned)
+        self._log = self._log_path.open("w", encoding="utf-8")
+        self._write_line(_RECORD_VERSION)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._log.close()
+        # What an earlier run knew stays where this one did not get to it.
+        entries = self._entries if kind is None else self._before | self._entries
+        _write_record(self._path, entries, self._scanned)
+        self._log_path.unlink()
+
+    def known(self, ref: SeriesRef) -> Any:
+        """What an earlier run wrote down about a series, or ``None``."""
+        return self._before.get(ref.key)
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Write down what became of a series."""
+        self._entries[entry["key"]] = entry
+        self._write_line(entry)
+
+    def _write_line(self, content: Any) -> None:
+        self._log.write(json.dumps(content) + "\n")
+        self._log.flush()
+        os.fsync(self._log.fileno())
+
+
 def _read_record(path: Path) -> dict[str, Any]:
-    """Entries by key; a record that cannot be read counts as none: outputs are made anew."""
+    """Entries by key; a record that cannot be read counts as none: outputs are made again."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["version"] != _RECORD_VERSION:
@@ -188,6 +236,17 @@ def _read_record(path: Path) -> dict[str, Any]:
         return {entry["key"]: entry for entry in record["series"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def _read_log(path: Path) -> dict[str, Any]:
+    """Entries that a killed run has left, up to the line at which it was killed."""
+    entries: dict[str, Any] = {}
+    with suppress(OSError, ValueError, KeyError, TypeError), path.open(encoding="utf-8") as log:
+        if json.loads(next(log, "0")) == _RECORD_VERSION:
+            for line in log:
+                entry = json.loads(line)
+                entries[entry["key"]] = entry
+    return entries
 
 
 def _write_record(path: Path, entries: dict[str, Any], scanned: ScanResult) -> None:

@@ -6,11 +6,15 @@ Elsewhere nothing is known, and the system's own habits stay.
 from __future__ import annotations
 
 import ctypes
+import errno
 from contextlib import suppress
 from pathlib import Path
 
+from nestseg_prep.errors import InputError
+
 _STATUS = Path("/proc/self/status")
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -2, -3, -4, -8  # malloc.h
+_ALLOCATORS = ("DefaultCPUAllocator", "can't allocate memory", "bad_alloc", "out of memory")
 _LARGE = 4 * 2**20  # bytes of an array that is given back as soon as it is freed
 
 
@@ -52,6 +56,30 @@ def keep_freed() -> None:
     glibc would give large tensors back to the kernel, which clears their pages anew in each step.
     """
     _tell_glibc({_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 64 * 2**20})
+
+
+def out_of_memory_kills() -> int:
+    """How many processes the kernel has killed for want of memory since it started."""
+    with suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def ran_out(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised from, says that memory ran out."""
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return True
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            return True
+        # torch, OpenVINO and ONNX Runtime say so in words.
+        ours = isinstance(error, InputError)
+        if not ours and any(word in str(error) for word in _ALLOCATORS):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _tell_glibc(settings: dict[int, int]) -> None:

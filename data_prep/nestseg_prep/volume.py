@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ class Volume:
         source: where the stored slices lie in this grid, ``None`` for a NIfTI file.
         fill: for each plane ``k`` the lowest and highest value that stand where there is no image,
             empty if there are none; ``image`` is without them.
+        is_picture: whether it is a PNG, TIFF or JPEG, whose voxels of 1 mm are pixels of any size.
+        pixel_mm: width and height of such a pixel, where the file can be believed.
 
     Raises:
         InputError: if the array has not three axes, or the affine is not a finite, invertible
@@ -39,6 +41,8 @@ class Volume:
     sop_uids: tuple[str, ...] = ()
     source: SourceGrid | None = None
     fill: tuple[Range | None, ...] = ()
+    is_picture: bool = False
+    pixel_mm: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         affine = np.asarray(self.affine, dtype=np.float64)
@@ -58,6 +62,14 @@ class Volume:
             msg = f"{len(self.sop_uids)} SOPInstanceUIDs for {self.array.shape[2]} slices"
             raise InputError(msg)
         object.__setattr__(self, "affine", affine)
+
+    def with_voxels(self, array: npt.NDArray[Any]) -> Volume:
+        """Other values on the same voxels, such as a mask of this image.
+
+        Args:
+            array: ``(i, j, k)`` on the voxels of this volume.
+        """
+        return replace(self, array=array, fill=())
 
     @property
     def image(self) -> npt.NDArray[Any]:

@@ -15,7 +15,7 @@ import torch
 from nestseg.batch.jobs import Job, Limits, Outcome, Settings
 from nestseg.batch.local import LocalPool
 from nestseg.batch.pool import Pool
-from nestseg.bundle import locate
+from nestseg.bundle import locate, trust
 from nestseg.networks import GridUNet
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.dicom.scan import scan
@@ -43,6 +43,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     network = GridUNet(**arguments | {"out_channels": 3})
     (folder / "models").mkdir()
     torch.save(network.state_dict(), folder / "models" / "model.pt")
+    trust.remember(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Path(__file__).parent)
         yield folder

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from nestseg.batch.case import run_case
 from nestseg.batch.failures import judge
@@ -16,12 +19,14 @@ from nestseg.batch.jobs import Job, Settings
 from nestseg.batch.states import Cause
 from nestseg.bundle import loaded
 from nestseg.bundle.options import SegmentOptions
+from nestseg.networks import GridUNet
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import read_nifti
 from nestseg_prep.phantom import Phantom, write
+from nestseg_prep.reading import read_volume
 
 MakeJob = Callable[..., Job]
 RAISE = 905
@@ -167,6 +172,47 @@ def test_causes(error: Exception, stage: str, cause: Cause) -> None:
         found, reason = judge(one, stage)
         assert found is cause
         assert "Doe" not in reason
+
+
+def test_a_case_above_the_uncertainty_of_the_validation_is_flagged(
+    bundle: loaded.LoadedBundle, tiny_bundle: Path, image: Callable[..., SeriesRef], job: MakeJob
+) -> None:
+    torch.manual_seed(0)
+    network = GridUNet(3, 1, 3, (3, 4, 5), "unet++", norm="instance").eval()
+    strict = replace(bundle, _network=network, uncertainty_at_most=0.0, mirrored=(0,), _parts={})
+    lax = replace(strict, uncertainty_at_most=1.0)
+    ref = image("head")
+
+    def codes(one: loaded.LoadedBundle, gentle: bool = False, **options: object) -> set[str]:
+        settings = Settings(tiny_bundle, options=SegmentOptions(**options))
+        outcome = run_case(replace(job(ref), gentle=gentle), one, settings)
+        assert outcome.reason == ""
+        assert outcome.facts.uncertainty > 0
+        return {flag.code for flag in outcome.facts.flags}
+
+    assert "unlike-training" in codes(strict)
+    assert "unlike-training" not in codes(lax)
+    for other in ({"tta": "mirror"}, {"level": 2}, {"gentle": True}):  # of another size
+        assert "unlike-training" not in codes(strict, **other)
+
+
+def test_a_picture_has_pixels_and_no_millilitres(
+    bundle: loaded.LoadedBundle, tiny_bundle: Path, tmp_path: Path, job: MakeJob
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (30, 40), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "plain.png")
+    Image.fromarray(pixels).save(tmp_path / "sized.png", dpi=(25_400, 25_400))  # 1 µm
+    for ref in scan(tmp_path, pictures=True).series:
+        one = job(ref)
+        facts = run_case(one, bundle, Settings(tiny_bundle)).facts
+        mask = bundle.segment(read_volume(ref)).array
+        assert facts.volumes_ml == {}
+        assert facts.pixels == {
+            name: (mask == value).sum() for value, name in bundle.labels.items()
+        }
+        areas = {name: count * 1e-6 for name, count in facts.pixels.items()}
+        sized = ref.files[0].name == "sized.png"
+        assert facts.areas_mm2 == (pytest.approx(areas, rel=1e-3) if sized else {})
 
 
 def test_maps_that_were_asked_for_lie_beside_the_mask(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -30,6 +31,8 @@ from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import write_nifti
 from nestseg_prep.phantom import Phantom
 from nestseg_prep.volume import Volume
+
+from .threshold_run import ThresholdPool
 
 BUNDLE = "hippocampus_unetpp"
 UNMEASURED = "ct_trunk_unetpp"  # it has levels, and nobody knows what they cost
@@ -105,6 +108,39 @@ def test_a_folder_where_nothing_fits_needs_no_model_and_says_why(tmp_path: Path)
     (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match="an empty folder"):
         segment([tmp_path / "none"], BUNDLE, tmp_path / "out2")
+
+
+@pytest.mark.parametrize("log_json", [False, True])
+def test_a_folder_that_cannot_be_listed_is_told_and_the_other_cases_are_done(
+    log_json: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_image(tmp_path / "in" / "a" / "a.nii.gz")
+    write_image(tmp_path / "in" / "Doe^Jane" / "b.nii.gz")
+    real = os.scandir
+
+    def scandir(path: Path) -> object:
+        if str(path).endswith("Doe^Jane"):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setitem(segment.__globals__, "pool_maker", lambda *_: ThresholdPool)
+    manner = Manner(log_json=log_json)
+    code = segment([tmp_path / "in"], BUNDLE, tmp_path / "out", manner=manner)
+    assert code == ExitCode.SOME_FAILED
+    said = capsys.readouterr()
+    assert "Doe" not in said.out + said.err
+    assert "1 of 1 cases done" in said.out
+    if log_json:
+        (event,) = [line for line in map(json.loads, said.err.splitlines()) if "reasons" in line]
+        assert (event["event"], event["reasons"]) == ("unseen", {"ESTALE": 1})
+    else:
+        assert "1 folder or archive cannot be read (1 ESTALE)" in said.err
+    monkeypatch.undo()
+    assert read_view(tmp_path / "out").header.other_files == {"unreadable": 1}
 
 
 # --- What is said ----------------------------------------------------------------------------

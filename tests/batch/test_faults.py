@@ -511,7 +511,7 @@ def test_a_patients_folder_that_may_not_be_read_is_counted_and_the_others_are_do
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         view = read_view(out)
         assert view.counts == {State.DONE: 2}
-        assert view.header.other_files == {"permission-denied": 1}
+        assert view.header.other_files == {"unreadable": 1}
     finally:
         shutil.rmtree(base)
 

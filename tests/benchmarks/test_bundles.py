@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from benchmarks.peers import bundles, network, ways
-from nestseg.bundle import audit, findings
 from nestseg.bundle.loaded import load
 
 PATCH = (32, 32, 32)
@@ -35,9 +34,8 @@ def test_both_configs_hold_the_same_network_tiles_and_intensities(
 
 
 @pytest.mark.usefixtures("weights")
-def test_ours_passes_the_audit_and_loads(tmp_path: Path) -> None:
+def test_ours_loads(tmp_path: Path) -> None:
     folder = bundles.write(tmp_path, PATCH, ways.QUARTER)
-    assert findings.errors(audit.audit(folder)) == []
     found = load(folder)
     assert len(found.labels) == network.CLASSES - 1
 

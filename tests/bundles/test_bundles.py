@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,14 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 from nestseg.bundle import locate, recipe
+from nestseg.bundle.built import BundleConfig
 from nestseg.bundle.manifest import digest
+from nestseg.bundle.selection import read_selection
+from nestseg.inferers import Answers
+from nestseg.outputs.plausibility import uncertainty_limit
 from nestseg.pruning import record
+from nestseg_prep.dicom.references import SeriesRef
+from nestseg_prep.selection import Selection
 
 BUNDLES = recipe.recipes(locate.home())
 PRUNED = Path("one_that_was_pruned")
@@ -55,6 +62,39 @@ def test_it_has_the_files_of_the_specification(bundle: Path) -> None:
         assert (bundle / name).is_file(), name
     assert not re.search(r"_v\d", bundle.name)  # the Model Zoo reads a version there
     assert (bundle / "models" / "model.pt").stat().st_size <= SIXTEEN_MB
+
+
+HEAD = ("HEAD", "Brain", "SKULL", "HEADNECK", "HIPPOCAMPUS")
+TRUNK = ("CHEST", "Abdomen", "ABDOMENPELVIS", "CHESTABDPELVIS", "THORAX", "WHOLEBODY", "LIVER")
+OTHER = ("KNEE", "FEMORALHEAD", "CSPINE", "LSPINE", "HAND", "PROSTATE", "BREAST")
+TAKES = {"hippocampus": HEAD, "ct": TRUNK, "nuclei": (), "em": ()}
+
+
+@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+def test_it_takes_only_the_body_parts_that_it_was_trained_on(bundle: Path) -> None:
+    selection = read_selection(bundle)
+    named = Selection(body_parts=selection.body_parts)
+    ref = SeriesRef(
+        *("dicom", "key", "", "", "", (selection.modalities or ("",))[0], ""),
+        *("axial", (40, 40, 40), (1.0, 1.0, 1.0), None, ()),
+    )
+    taken = {
+        part
+        for part in ("", *HEAD, *TRUNK, *OTHER)
+        if not named.why_not(replace(ref, body_part=part))
+    }
+    assert taken == {"", *TAKES[bundle.name.split("_")[0]]}
+
+
+@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+def test_it_has_a_limit_of_uncertainty_where_its_network_has_several_heads(bundle: Path) -> None:
+    network = BundleConfig(bundle, "inference.json").build("network_def").eval()
+    answers = Answers(network)
+    size = network.geometry.input_size((32,) * len(network.geometry.axes))
+    with torch.no_grad():
+        answers(torch.zeros(1, 1, *size))
+    limit = uncertainty_limit(json.loads(config(bundle, "metadata.json").read_text()))
+    assert (limit is not None) == answers.disagrees
 
 
 @each_bundle

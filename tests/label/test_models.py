@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from nestseg.bundle import kernel
 from nestseg.bundle.built import BundleConfig
+from nestseg.bundle.caged import CagedBundle
+from nestseg.bundle.loaded import load
 from nestseg.bundle.locate import find
-from nestseg.label import figures, training
+from nestseg.label import caged, figures, training
 from nestseg.label.cases import Labelled
-from nestseg.label.models import Models, digest, levels_of
-from nestseg.label.work import WEIGHTS, Work, check
+from nestseg.label.models import Models, digest
+from nestseg.label.traits import traits
+from nestseg.label.uncertainty import Uncertainty
+from nestseg.label.work import WEIGHTS, Work
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import write_nifti
 from nestseg_prep.volume import Volume
@@ -51,15 +57,18 @@ def test_the_working_folder_is_its_owners_and_keeps_what_was_learned(work: Work)
     assert (copy / WEIGHTS).read_bytes() == b"learned"
 
 
-def test_a_bundle_from_elsewhere_is_audited(tmp_path: Path) -> None:
-    check(find(NAME))
-    foreign = tmp_path / "foreign"
-    shutil.copytree(find(NAME), foreign)
-    config = json.loads((foreign / "configs" / "inference.json").read_text())
-    config["imports"].append("$import os; os.system('true')")
-    (foreign / "configs" / "inference.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match="bundle check"):
-        check(foreign)
+@pytest.mark.skipif(bool(kernel.unavailable()), reason="no cages here")
+def test_a_bundle_from_elsewhere_is_described_and_asked_in_cages(work: Work) -> None:
+    copy = work.adopt(find(NAME))
+    (copy / "configs" / "more.json").write_text("{}")
+    outside = replace(work, caged=frozenset([NAME]))
+    assert caged.traits(copy) == traits(copy)
+    here, there = Models(work).get(copy, 1), Models(outside).get(copy, 1)
+    assert isinstance(there, CagedBundle)
+    assert np.array_equal(here.segment(IMAGE).array, there.segment(IMAGE).array)
+    found = caged.measure(copy, IMAGE)
+    expected = Uncertainty(copy).measure(IMAGE)
+    assert found == {name: pytest.approx(value, rel=1e-3) for name, value in expected.items()}
 
 
 def test_other_weights_of_the_same_time_and_size_are_other_weights(work: Work) -> None:
@@ -76,8 +85,8 @@ def test_other_weights_of_the_same_time_and_size_are_other_weights(work: Work) -
 
 def test_a_level_is_the_pruned_network(work: Work) -> None:
     copy = work.adopt(find(NAME))
-    assert levels_of(copy) == (1, 2, 3)
-    assert levels_of(find("hippocampus_unet3d")) == ()
+    assert traits(copy).levels == (1, 2, 3)
+    assert traits(find("hippocampus_unet3d")).levels == ()
     network = BundleConfig(copy, "inference.json").build("network_def")
     expected = sum(weight.numel() for weight in network.pruned(1).parameters())
     assert Models(work).get(copy, 1).parameters == expected
@@ -154,7 +163,7 @@ def test_worse_weights_are_not_published_and_better_ones_are(work: Work, tmp_pat
     worse = tmp_path / "trained" / NAME
     shutil.copytree(copy, worse)
     change(worse / WEIGHTS, 0.0)
-    result = training.publish_if_not_worse(copy, worse, cases)
+    result = training.publish_if_not_worse(copy, worse, cases, load)
     assert (result["published"], result["dice_before"]) == (False, round(good, 6))
     assert result["dice"] < good
     assert (copy / WEIGHTS).read_bytes() == original
@@ -162,7 +171,7 @@ def test_worse_weights_are_not_published_and_better_ones_are(work: Work, tmp_pat
     shutil.copyfile(worse / WEIGHTS, copy / WEIGHTS)
     bad = (copy / WEIGHTS).read_bytes()
     (worse / WEIGHTS).write_bytes(original)
-    assert training.publish_if_not_worse(copy, worse, cases)["published"]
+    assert training.publish_if_not_worse(copy, worse, cases, load)["published"]
     assert (copy / WEIGHTS).read_bytes() == original
     (kept,) = (copy / "models" / "previous").iterdir()
     assert kept.read_bytes() == bad

@@ -23,7 +23,7 @@ def options(tmp_path: Path, **changes: object) -> start.Options:
     studies = tmp_path / "studies"
     studies.mkdir(exist_ok=True)
     given = start.Options(
-        ["hippocampus_unetpp"], str(studies), tmp_path / "work", "127.0.0.1", 8000, trust=False
+        ["hippocampus_unetpp"], str(studies), tmp_path / "work", "127.0.0.1", 8000
     )
     return given._replace(**changes)  # type: ignore[arg-type]
 

@@ -1,6 +1,7 @@
 """The command line: quick to start, and one clear line for bad input."""
 
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 
 from nestseg.bundle import locate
-from nestseg_prep.phantom import Phantom, write
+from nestseg.cli import app
+from nestseg_prep.phantom import Phantom, phases, write
 
 BUNDLE = "hippocampus_unetpp"
 
@@ -65,6 +67,26 @@ def test_scan_lists_every_series_with_its_verdict(study: Path) -> None:
     assert "1 not-an-image-file" in done.stdout
 
 
+def test_scan_says_which_part_of_a_series_each_volume_is(tmp_path: Path) -> None:
+    series = phases(2, EchoTime=lambda n: 10 + 80 * n)(Phantom(modality="MR").datasets())
+    write(series, tmp_path)
+    done = nestseg("scan", tmp_path)
+    assert "echo time 10 ms" in done.stdout
+    assert "echo time 90 ms" in done.stdout
+
+
+def test_scan_and_prepare_regroup_slices_with_a_uid_each_where_asked(tmp_path: Path) -> None:
+    for number, ds in enumerate(Phantom().datasets()):
+        ds.SeriesInstanceUID = f"2.25.{number + 1}"
+        write([ds], tmp_path / "in", name=f"{number}{{}}.dcm".format)
+    (apart,) = json.loads(nestseg("scan", tmp_path / "in", "--json").stdout)["series"]
+    assert [one["code"] for one in apart["findings"]] == ["series-per-slice"]
+    done = nestseg("prepare", tmp_path / "in", "--regroup", "--out", tmp_path / "out")
+    assert done.returncode == 0
+    (image,) = (tmp_path / "out").glob("*.nii.gz")
+    np.testing.assert_array_equal(np.asarray(nib.load(image).dataobj), Phantom().truth.array)
+
+
 def test_scan_prints_json_without_patient_data_unless_asked(study: Path) -> None:
     plain = json.loads(nestseg("scan", study, "--json").stdout)
     assert {ref["modality"] for ref in plain["series"]} == {"CT", "MR"}
@@ -84,6 +106,15 @@ def test_prepare_writes_true_values_on_the_true_grid(study: Path, tmp_path: Path
     (ct,) = [image for image in images if np.asarray(image.dataobj).min() < 0]
     np.testing.assert_array_equal(np.asarray(ct.dataobj), truth.array)
     np.testing.assert_allclose(ct.affine, truth.affine, atol=1e-3)
+
+
+def test_prepare_exits_with_1_when_a_series_cannot_be_read_to_its_end(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truncated_nifti(study)
+    assert run_here("prepare", study, "--out", tmp_path / "out") == 1
+    assert "copy it again" in capsys.readouterr().out
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 2
 
 
 def truncated_nifti(folder: Path) -> None:
@@ -112,6 +143,43 @@ def test_a_missing_folder_is_one_line(command: str, tmp_path: Path) -> None:
         command, ["--out", tmp_path / "out", "--bundle", BUNDLE]
     )
     assert_one_line(nestseg(command, tmp_path / "gone", *options), "gone", "no such")
+
+
+@pytest.fixture
+def partly_unreadable(mr_series: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A series, and a folder that nobody can list: its path is longer than the system takes."""
+    monkeypatch.chdir(mr_series)
+    for _ in range(18):
+        Path("Doe^Jane".ljust(250, "_")).mkdir()
+        os.chdir("Doe^Jane".ljust(250, "_"))
+    monkeypatch.chdir(mr_series.parent)
+    return mr_series
+
+
+def run_here(*arguments: object) -> int:
+    """The exit code of a command in this process, which needs no second to start."""
+    return int(app(list(map(str, arguments)), standalone_mode=False))
+
+
+@pytest.mark.parametrize("command", ["scan", "scan --json", "prepare"])
+def test_a_folder_that_cannot_be_listed_is_told_and_ends_with_exit_code_1(
+    command: str, partly_unreadable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--out", tmp_path / "out"] if command == "prepare" else []
+    assert run_here(*command.split(), partly_unreadable, *options) == 1
+    said = capsys.readouterr()
+    (line,) = [line for line in said.err.splitlines() if "cannot be read" in line]
+    assert "1 ENAMETOOLONG" in line
+    assert "Doe" not in said.err + said.out
+    if command == "prepare":
+        assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 1, "everything else was done"
+
+
+def test_which_folder_cannot_be_listed_is_shown_when_asked_for(
+    partly_unreadable: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_here("scan", partly_unreadable, "--show-phi") == 1
+    assert "Doe^Jane" in capsys.readouterr().err
 
 
 def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:

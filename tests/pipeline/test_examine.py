@@ -7,6 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,20 @@ def by_monai(bundle: loaded.LoadedBundle, volume: Volume) -> tuple[np.ndarray, n
     invert = bundle._postprocessing.transforms[1]
     spread = way_back.inverted(both[-1].numpy(), data, invert, volume)
     return np.asarray(mask[0]).astype(np.uint8), spread
+
+
+def test_voxels_that_are_not_finite_follow_the_rule_of_files(bundle) -> None:
+    volume = crop()
+    lowest = volume.array.copy()
+    lowest[3, 4, 5] = lowest[20, 30, 10] = volume.array.min()
+    broken = volume.array.copy()
+    broken[3, 4, 5], broken[20, 30, 10] = np.nan, np.inf
+    masks = [bundle.segment(replace(volume, array=array)).array for array in (lowest, broken)]
+    assert masks[0].any()
+    np.testing.assert_array_equal(*masks)
+    broken[0] = np.nan
+    with pytest.raises(InputError, match="voxels are NaN or infinite"):
+        bundle.segment(replace(volume, array=broken))
 
 
 def test_mask_and_uncertainty_lie_where_the_inverse_transforms_put_them(bundle) -> None:
@@ -330,3 +345,77 @@ def test_logits_may_be_inverted_before_the_argmax(folder: Path, tmp_path: Path, 
     assert differs.mean() < 1e-4  # ties of rounding
     nearest = tiny(loaded.load(folder)).examine(volume)
     assert (found.mask.array != nearest.mask.array).any()
+
+
+IN_PLANE = {
+    "resampled": {"_target_": "Spacingd", "keys": "@keys", "pixdim": [2.1, 1.7, -1]},
+    "resized": {"_target_": "Resized", "keys": "@keys", "spatial_size": [16, 32, -1]},
+}
+
+
+def changed_copy(folder: Path, to: Path, in_plane: str, change: Callable[[list], list]) -> Path:
+    """Copy a bundle that resamples within the slices and changes its postprocessing."""
+    shutil.copytree(folder, to)
+    path = to / "configs" / "inference.json"
+    config = json.loads(path.read_text())
+    config["load"][2] = IN_PLANE[in_plane]
+    after = config["postprocessing"]
+    after["transforms"] = change(after["transforms"])
+    path.write_text(json.dumps(config))
+    return to
+
+
+@pytest.mark.parametrize("in_plane", IN_PLANE)
+def test_labels_never_go_back_by_interpolation(folder: Path, tmp_path: Path, in_plane: str) -> None:
+    def linear(steps: list) -> list:
+        argmax, invert, *rest = steps
+        return [argmax, invert | {"nearest_interp": False}, *rest]
+
+    def several(steps: list) -> list:  # more than the fast way takes: the bundle's own steps run
+        argmax, invert, *rest = linear(steps)
+        kept = {"_target_": "KeepLargestConnectedComponentd", "keys": "pred"}
+        return [argmax, kept, invert, *rest]
+
+    def several_right(steps: list) -> list:
+        argmax, kept, invert, *rest = several(steps)
+        return [argmax, kept, invert | {"nearest_interp": True}, *rest]
+
+    volume = crop()
+    for number, (wrong, right) in enumerate([(linear, list), (several, several_right)]):
+        copies = [
+            tiny(loaded.load(changed_copy(folder, tmp_path / f"b{number}{k}", in_plane, change)))
+            for k, change in enumerate((wrong, right))
+        ]
+        found, expected = (one.examine(volume) for one in copies)
+        assert expected.mask.array.max() == 2
+        np.testing.assert_array_equal(found.mask.array, expected.mask.array)
+        assert found.notes == (way_back.LABELS_BY_NEAREST,)
+        assert expected.notes == ()
+
+
+def test_logits_that_cannot_go_back_linearly_go_back_as_labels_by_the_nearest_voxel(
+    folder: Path, tmp_path: Path
+) -> None:
+    def logits_first(steps: list) -> list:
+        argmax, invert, *rest = steps
+        return [invert | {"nearest_interp": False}, argmax, *rest]
+
+    volume = crop()
+    linear, nearest = (
+        tiny(loaded.load(changed_copy(folder, tmp_path / change.__name__, "resized", change)))
+        for change in (logits_first, list)
+    )
+    found = linear.examine(volume)
+    assert found.notes == ("labels went back to the image by the nearest voxel",)
+    np.testing.assert_array_equal(found.mask.array, nearest.examine(volume).mask.array)
+
+
+def test_a_mask_of_fractions_is_refused(folder: Path, tmp_path: Path) -> None:
+    def own_argmax(steps: list) -> list:
+        argmax = {"_target_": "Lambdad", "keys": "pred", "func": "$lambda x: x.argmax(0, True)"}
+        as_float = {"_target_": "CastToTyped", "keys": "pred", "dtype": "$np.float32"}
+        return [argmax, as_float, steps[1] | {"nearest_interp": False}, *steps[2:]]
+
+    own = tiny(loaded.load(changed_copy(folder, tmp_path / "own", "resampled", own_argmax)))
+    with pytest.raises(InputError, match=r"not labels.*nearest_interp"):
+        own.examine(crop())

@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 from skimage import measure
 
 from nestseg.batch.states import Flag
-from nestseg.outputs.plausibility import Expected, expectations, flags
-from nestseg.outputs.volumetry import volumes_ml
+from nestseg.outputs.plausibility import (
+    Expected,
+    expectations,
+    flags,
+    uncertainty_limit,
+    unlike_training,
+)
+from nestseg.outputs.volumetry import Sizes, sizes, volumes_ml
 from nestseg_prep.errors import InputError
 from nestseg_prep.volume import Volume
 
@@ -124,3 +130,49 @@ def test_volumes_count_every_voxel() -> None:
         name: round(float((array == value).sum()) / 1000, 4) for value, name in labels.items()
     }
     assert volumes_ml(volume, labels) == pytest.approx(expected)
+
+
+def picture(pages: int = 1, pixel_mm: tuple[float, float] | None = None) -> Volume:
+    """1,755 pixels of the first label on each page, none of the second."""
+    array = np.zeros((60, 50, pages), np.uint8)
+    array[:39, :45] = 1
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    return Volume(array, affine, is_picture=True, pixel_mm=pixel_mm)
+
+
+def test_pictures_are_counted_in_pixels_and_never_in_millilitres() -> None:
+    assert sizes(picture(), LABELS) == Sizes(pixels={"liver": 1755, "spleen": 0})
+    assert sizes(picture(), LABELS).measured == ("pixels", {"liver": 1755, "spleen": 0})
+    assert sizes(picture(3), LABELS).pixels["liver"] == 3 * 1755
+    assert volumes_ml(picture(), LABELS) == {}
+
+
+def test_pictures_with_a_pixel_size_have_areas() -> None:
+    found = sizes(picture(pixel_mm=(0.0005, 0.00025)), LABELS)
+    assert found.volumes_ml == {}
+    assert found.areas_mm2["liver"] == pytest.approx(1755 * 0.0005 * 0.00025, rel=1e-5)
+    assert found.measured == ("mm²", found.areas_mm2)
+    several_pages = sizes(picture(2, pixel_mm=(0.0005, 0.0005)), LABELS)
+    assert several_pages == Sizes(pixels={"liver": 3510, "spleen": 0})
+
+
+def test_no_volume_is_expected_of_a_picture() -> None:
+    expected = {1: Expected(volume_ml=(900, 2400))}
+    assert codes(picture(), LABELS, expected) == [("empty", "spleen")]
+
+
+def test_a_case_less_certain_than_any_validation_case_is_unlike_training() -> None:
+    assert unlike_training(0.024, 0.024) == ()
+    (flag,) = unlike_training(0.176, 0.024)
+    assert (flag.code, flag.label) == ("unlike-training", "")
+    assert "uncertainty 0.18, at most 0.024" in flag.sentence
+    assert unlike_training(None, 0.024) == unlike_training(0.9, None) == ()
+
+
+def test_the_largest_uncertainty_in_the_metadata() -> None:
+    assert uncertainty_limit({}) is None
+    assert uncertainty_limit({"uncertainty_at_most": None}) is None
+    assert uncertainty_limit({"uncertainty_at_most": 0}) == 0.0
+    for wrong in ("0.02", True, -0.1, 1.5, float("nan"), [0.02]):
+        with pytest.raises(InputError, match="uncertainty_at_most"):
+            uncertainty_limit({"uncertainty_at_most": wrong})

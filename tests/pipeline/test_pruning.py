@@ -465,7 +465,9 @@ def test_the_pruned_bundle_is_a_bundle_that_says_what_it_is(pruned: Path) -> Non
     made = record.read(pruned)
     bundle = loaded.load(pruned)
     assert bundle.weights_sha256 == made.weights_sha256
-    assert bundle.version == f"0.1.0+l{made.chosen.level}"
+    assert bundle.version == f"{made.source.version}+l{made.chosen.level}"
+    assert loaded.load(locate.find(BUNDLE)).uncertainty_at_most == 0.0239
+    assert bundle.uncertainty_at_most is None  # that of the whole network says nothing of a part
     metadata = json.loads((pruned / "configs" / "metadata.json").read_text())
     assert metadata["version"] in metadata["changelog"]
     (kept,) = [level for level in made.levels if level.level == made.chosen.level]

@@ -214,8 +214,8 @@ KINDS = {
     ),
     "intercept from the second slice on": Kind(
         damaged(only(lambda number: number == 0, setting(RescaleIntercept=None))),
-        1,
-        (Code.RESCALE_MISSING,),
+        0,
+        (Code.RESCALE_INCOMPLETE,),
     ),
     "rescale slope of zero": Kind(
         damaged(only(lambda number: number == 3, setting(RescaleSlope=0))),
@@ -409,13 +409,13 @@ def test_files_that_are_no_series_are_named(tmp_path):
         "readme.txt": Code.NOT_AN_IMAGE_FILE,
         "empty": Code.NOT_AN_IMAGE_FILE,
         "brain.hdr": Code.ANALYZE,
-        "nowhere": Code.NOT_A_REGULAR_FILE,
+        "nowhere": Code.UNREADABLE,
         "pipe.dcm": Code.NOT_A_REGULAR_FILE,
         "report0": Code.NO_PIXELS,
         "DICOMDIR0": Code.DICOMDIR,
     }
     assert [(ref.kind, ref.findings[0].code) for ref in result.series] == [
-        ("nifti", Code.NIFTI_REFUSED)
+        ("nifti", Code.WRONG_CONTENT)
     ]
 
 
@@ -439,7 +439,7 @@ def test_what_may_not_be_read_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", scandir)
     result = scan(tmp_path)
-    assert [other.finding.code for other in result.others] == [Code.PERMISSION_DENIED]
+    assert [other.finding.code for other in result.others] == [Code.UNREADABLE]
     assert len(result.accepted) == 1
 
 

@@ -97,7 +97,7 @@ def test_a_write_that_fails_leaves_what_was_there(moment, path, monkeypatch):
 
 
 def test_a_write_that_the_disk_falsifies_is_noticed(path, monkeypatch):
-    def write_wrongly(array, affine, path, _step):
+    def write_wrongly(array, affine, path, *_):
         image(np.zeros_like(array), affine).to_filename(path)
 
     monkeypatch.setattr(nifti, "_write", write_wrongly)
@@ -175,7 +175,8 @@ REFUSED_HEADERS = {
     "qform and sform": ("<f", 268, 10.2),  # qoffset_x
     "codes are 0": ("<2h", 252, 0, 0),  # qform_code, sform_code
     "not an invertible": ("<4f", 296, 0, 0, 0, 0),  # srow_y
-    "not mm": ("<B", 123, 1),  # xyzt_units
+    "unknown code": ("<B", 123, 5),  # xyzt_units
+    "unit is metres": ("<B", 123, 1),
 }
 
 
@@ -243,7 +244,7 @@ RGB = np.zeros((2, 2, 2), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
         (np.zeros((4, 4), np.int16), "2 axes"),
         (np.zeros((4, 4, 4, 1, 3), np.float32), "5 axes"),
         (np.zeros((4, 4, 4), np.complex64), "complex64"),
-        (RGB, "voxels of type"),
+        (RGB, r"in colour \(RGB\)"),
         (np.full((4, 4, 4), np.nan, np.float32), "NaN"),
     ],
 )
@@ -292,7 +293,7 @@ def test_what_stands_behind_a_packed_file_is_seen(path):
     path.write_bytes(whole + bytes(512))  # as tapes pad
     assert read_nifti(path).array.max() == 59
     path.write_bytes(whole + b"something else")
-    with pytest.raises(InputError, match="not a whole NIfTI file"):
+    with pytest.raises(InputError, match="other bytes follow"):
         read_nifti(path)
 
 
@@ -333,3 +334,49 @@ def test_analyze_text_and_pickles_are_refused(path):
 def test_a_missing_file_stays_what_it_is(path):
     with pytest.raises(FileNotFoundError):
         read_nifti(path)
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("codes", [(1, 1), (0, 2), (1, 0)])
+@pytest.mark.parametrize(("unit", "scale"), [("micron", 1000), ("meter", 0.001), ("unknown", 1)])
+def test_geometry_in_another_unit_comes_back_in_mm(unit, scale, codes, kind, path):
+    affine = AFFINE.copy()
+    affine[:3] *= scale
+    made = image(affine=affine, codes=codes, kind=kind)
+    made.header.set_xyzt_units(unit)
+    made.to_filename(path)
+    volume = read_nifti(path)
+    np.testing.assert_allclose(volume.affine, AFFINE, rtol=1e-6, atol=1e-5)
+    assert volume.spacing == pytest.approx((0.7, 0.8, 2.5), rel=1e-6)
+    (ref,) = scan(path).accepted
+    assert [finding.code for finding in ref.findings] == [Code.NIFTI_UNIT] * (unit != "unknown")
+    write_nifti(volume, path)
+    np.testing.assert_allclose(read_nifti(path).affine, AFFINE, rtol=1e-6, atol=1e-5)
+    assert nib.load(path).header.get_xyzt_units()[0] == "mm"
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "said"),
+    [
+        (1, np.inf, "scl_inter inf"),
+        (2, np.nan, "scl_inter nan"),
+        (np.inf, 0, "scl_slope inf"),
+        (np.nan, -1024, "scl_inter -1024"),
+    ],
+)
+def test_a_scaling_that_gives_no_true_values_is_named(slope, intercept, said, path):
+    content = bytearray(image().to_bytes())
+    struct.pack_into("<2f", content, 112, slope, intercept)
+    path.write_bytes(gzip.compress(bytes(content)))
+    with pytest.raises(InputError, match=said):
+        read_nifti(path)
+    (ref,) = scan(path).series
+    assert said in ref.refusal.detail
+
+
+@pytest.mark.parametrize("slope", [0.0, np.nan])
+def test_without_a_slope_values_are_as_stored(slope, path):
+    content = bytearray(image().to_bytes())
+    struct.pack_into("<2f", content, 112, slope, 0.0)
+    path.write_bytes(gzip.compress(bytes(content)))
+    np.testing.assert_array_equal(read_nifti(path).array, np.asarray(image().dataobj))

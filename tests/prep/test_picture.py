@@ -84,3 +84,41 @@ def test_a_scan_takes_pictures_only_where_they_are_asked_for(tmp_path: Path) -> 
     assert [ref.kind for ref in found.series] == ["picture"]
     assert len(found.others) == 1
     np.testing.assert_array_equal(read_volume(found.series[0]).array[:, :, 0], np.eye(8))
+
+
+def pixel_mm(path: Path, **options: object) -> tuple[float, float] | None:
+    Image.fromarray(np.eye(8, dtype=np.uint8)).save(path, **options)
+    volume = read_picture(path)
+    assert volume.is_picture
+    np.testing.assert_array_equal(np.abs(volume.affine), np.eye(4))  # labels lie beside images
+    return volume.pixel_mm
+
+
+@pytest.mark.parametrize("dots", [1, 72, 96, 300, 1200, 2400])
+def test_what_screens_and_printers_write_is_no_pixel_size(tmp_path: Path, dots: int) -> None:
+    for name in ("a.png", "a.tif", "a.jpg"):
+        assert pixel_mm(tmp_path / name, dpi=(dots, dots)) is None
+    assert pixel_mm(tmp_path / "b.png") is None
+
+
+def test_the_resolution_of_a_microscope_is_a_pixel_size(tmp_path: Path) -> None:
+    dpi = (50_800, 25_400)  # 0.5 µm wide, 1 µm high
+    for name in ("a.png", "a.tif"):
+        assert pixel_mm(tmp_path / name, dpi=dpi) == pytest.approx((5e-4, 1e-3), rel=1e-4)
+    per_cm = {"x_resolution": 20_000.0, "y_resolution": 10_000.0, "resolution_unit": 3}
+    assert pixel_mm(tmp_path / "b.tif", **per_cm) == pytest.approx((5e-4, 1e-3), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("unit", "mm"), [("micron", 1e-3), ("\\u00B5m", 1e-3), ("nm", 1e-6), ("pixel", None)]
+)
+def test_imagej_names_the_unit_of_its_resolution(tmp_path: Path, unit: str, mm: float) -> None:
+    described = {270: f"ImageJ=1.53t\nunit={unit}\nspacing=1.0\n", 296: 1, 282: 4.0, 283: 4.0}
+    found = pixel_mm(tmp_path / "a.tif", tiffinfo=described)
+    assert found == (None if mm is None else pytest.approx((mm / 4, mm / 4)))
+
+
+def test_a_resolution_that_is_no_number_is_not_believed(tmp_path: Path) -> None:
+    for dots in (0, 1e9):
+        assert pixel_mm(tmp_path / "a.tif", dpi=(dots, dots)) is None
+    assert pixel_mm(tmp_path / "b.png", dpi=(50_800, 72)) is None

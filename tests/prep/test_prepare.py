@@ -1,16 +1,20 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from nestseg_prep import phantom
 from nestseg_prep import prepare as prep
+from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import read_nifti, write_nifti
 from nestseg_prep.phantom import Phantom
 from nestseg_prep.prepare import prepare
+from nestseg_prep.reading import read_volume
 
 CT, MR = Phantom(), Phantom("sagittal", "MR", name="mr")
 GAP = Phantom("coronal", name="gap")
@@ -143,3 +147,108 @@ def test_an_archive_is_prepared_once_and_leaves_nothing_behind(tmp_path):
         assert outcome.state == state
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"series.json", ".nestseg-key", outcome.output.name}
+
+
+# --- The same image for a network, whichever way it came ------------------------------------------
+
+
+def padding(stored, value, limit=None, representation="US"):
+    """A frame of stored values around unsigned or signed images, and how the header declares it."""
+
+    def change(ds):
+        signed = representation == "SS"
+        pixels = phantom.get_pixels(ds).astype(int) - (1024 if signed else 0)
+        pixels[:3], pixels[:, -2:] = stored[0], stored[-1]
+        ds.PixelRepresentation, ds.RescaleIntercept = int(signed), 0 if signed else -1024
+        phantom.set_pixels(ds, pixels)
+        ds.add_new("PixelPaddingValue", representation, value)
+        if limit is not None:
+            ds.add_new("PixelPaddingRangeLimit", representation, limit)
+
+    return change
+
+
+PADDINGS = {
+    "signed": padding([-2000], -2000, representation="SS"),
+    "unsigned": padding([63536], 63536),
+    "unsigned, above all others": padding([65535], 65535),
+    "a range": padding([40_000, 40_500], 39_900, 40_600),
+    "a signed range": padding([-3024, -2048], -3024, -2000, representation="SS"),
+}
+
+
+@pytest.mark.parametrize("name", PADDINGS)
+@pytest.mark.parametrize("damage", [lambda series: series, phantom.tilted(15)], ids=["", "tilted"])
+def test_a_prepared_image_is_what_segment_takes_from_the_dicom_series(name, damage, tmp_path, out):
+    series = damage(phantom.every(PADDINGS[name])(CT.datasets()))
+    phantom.write(series, tmp_path / "in")
+    (ref,) = scan(tmp_path / "in").accepted
+    direct = read_volume(ref)
+    (outcome,) = prepare(tmp_path / "in", out).outcomes
+    (again,) = scan(outcome.output).accepted
+    prepared = read_volume(again)
+    np.testing.assert_array_equal(prepared.image, direct.image)
+    np.testing.assert_allclose(prepared.affine, direct.affine, atol=1e-3)
+    inside = CT.truth.array[:-2, :-3]  # rows are stored from top to bottom
+    assert direct.image.min() >= inside.min()
+    assert direct.image.max() <= CT.truth.array.max()
+
+
+def test_a_set_with_padding_of_an_earlier_version_is_made_again(hospital, out):
+    prepare(hospital, out)
+    text = (out / prep.RECORD_NAME).read_text()
+    (out / prep.RECORD_NAME).write_text(text.replace('"version": 2', '"version": 1'))
+    assert prepare(hospital, out).count("written") == 3
+
+
+# --- The record ----------------------------------------------------------------------------------
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from nestseg_prep.prepare import prepare
+from nestseg_prep.reading import read_volume
+def die(outcome, seen=[]):
+    seen.append(outcome.state)
+    if seen.count("written") == int(sys.argv[3]):
+        os._exit(9)
+prepare(Path(sys.argv[1]), Path(sys.argv[2]), on_series=die)
+"""
+
+
+def test_a_killed_run_and_one_killed_again_lose_nothing(hospital, out):
+    for written in (1, 1):
+        words = [sys.executable, "-c", KILLED, hospital, out, str(written)]
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        assert subprocess.run(words, check=False, env=env).returncode == 9
+    report = prepare(hospital, out)
+    assert (report.count("kept"), report.count("written")) == (2, 1)
+    assert {path.name for path in out.iterdir() if path.suffix != ".gz"} == {
+        *(prep.RECORD_NAME, ".nestseg-key")
+    }
+    assert len(record(out)["series"]) == 4
+
+
+@pytest.mark.parametrize("cut", [1, 30, 5000])
+def test_a_log_that_breaks_off_costs_its_last_line_at_most(cut, hospital, out):
+    report = prepare(hospital, out)
+    entries = record(out)["series"]
+    (out / prep.RECORD_NAME).unlink()
+    lines = [json.dumps(line) + "\n" for line in (2, *entries)]
+    whole = "".join(lines)
+    (out / ".series.jsonl").write_text(whole[:-cut])
+    kept = sum(
+        state["state"] == "written" and whole[:-cut].count(json.dumps(state)) for state in entries
+    )
+    again = prepare(hospital, out)
+    assert again.count("kept") == kept
+    assert again.count("kept") + again.count("written") == report.count("written")
+
+
+def test_the_record_is_written_once_however_many_series_there_are(hospital, out, monkeypatch):
+    calls = []
+    real = prep._write_record
+    monkeypatch.setattr(prep, "_write_record", lambda *words: (calls.append(1), real(*words)))
+    prepare(hospital, out)
+    assert len(calls) == 1
+    assert len(record(out)["series"]) == 4

@@ -6,11 +6,12 @@ import gzip
 import io
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import pydicom
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.tag import BaseTag
@@ -94,6 +95,7 @@ def read_dataset(file: BinaryIO, tags: Sequence[BaseTag] | None = None) -> FileD
     except Exception as error:
         msg = type(error).__name__
         raise DamagedFileError(msg) from error
+    _note_true_encoding(dataset)
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.TransferSyntaxUID = _guessed_syntax(dataset)
     return dataset
@@ -104,6 +106,19 @@ def is_deflated(dataset: FileDataset) -> bool:
     return bool(dataset.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian)
 
 
+def _note_true_encoding(dataset: FileDataset) -> None:
+    """Notes how the elements are really encoded where the file meta information is wrong.
+
+    pydicom reads implicit VR in a file that declares explicit VR, and the reverse, but goes on to
+    say what was declared.
+    """
+    implicit, little = dataset.original_encoding
+    elements: Iterator[Any] = map(dataset.get_item, dataset.keys())  # annotated as converted
+    first = next((one for one in elements if isinstance(one, RawDataElement)), None)
+    if first is not None and first.is_implicit_VR != implicit:
+        dataset.set_original_encoding(first.is_implicit_VR, little)
+
+
 def _guessed_syntax(dataset: FileDataset) -> UID:
     """The transfer syntax that a data set without file meta information was parsed with."""
     implicit, little = dataset.original_encoding
@@ -112,8 +127,13 @@ def _guessed_syntax(dataset: FileDataset) -> UID:
     return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
 
+def is_dicom(head: bytes) -> bool:
+    """Whether a file begins as DICOM does, with a preamble and the letters behind it."""
+    return head[128:132] == b"DICM"
+
+
 def _check_head(head: bytes) -> None:
-    if head[128:132] == b"DICM":
+    if is_dicom(head):
         return
     # Without preamble: group, element, then either two capitals (explicit) or a sane length.
     if len(head) < 16 or head[:2] not in _FIRST_GROUPS:
@@ -146,17 +166,57 @@ def data_set_start(file: BinaryIO) -> int:
     Raises:
         DamagedFileError: the file meta information cannot be parsed.
     """
+    return _declared(file)[1]
+
+
+def _declared(file: BinaryIO) -> tuple[str, int]:
+    """Transfer syntax by the file meta information, and the position behind it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             file.seek(0)
             read_preamble(file, force=False)
-            _read_file_meta_info(file)
+            syntax = str(_read_file_meta_info(file).get("TransferSyntaxUID", ""))
     # As in read_dataset: whichever way the parser fails, the file is damaged.
     except Exception as error:
         msg = "broken file meta information"
         raise DamagedFileError(msg) from error
-    return file.tell()
+    return syntax, file.tell()
+
+
+def is_mislabelled(path: Path) -> bool:
+    """Whether a data set has another byte order than its transfer syntax says, or another packing.
+
+    Asked of files that cannot be parsed: it tells a wrong label from damage.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            syntax, at = _declared(file)
+            file.seek(at)
+            start = file.read(_HEAD_BYTES)
+    except DamagedFileError:
+        return False
+    try:
+        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(start, 2)
+    except zlib.error:
+        inflated = b""
+    # A data set begins with a group of a low even number, such as 0008.
+    looks = {
+        "deflated": _is_low_group(inflated[:2]),
+        "big": _is_low_group(start[1::-1]),
+        "little": _is_low_group(start[:2]),
+    }
+    special = {str(DeflatedExplicitVRLittleEndian): "deflated", str(ExplicitVRBigEndian): "big"}
+    declared = special.get(syntax, "little")
+    return any(looks.values()) and not looks[declared]
+
+
+def _is_low_group(little: bytes) -> bool:
+    number = int.from_bytes(little, "little")
+    return len(little) == 2 and 0 < number <= 0x50 and number % 2 == 0
 
 
 def _check_deflated(file: BinaryIO) -> None:

@@ -6,6 +6,7 @@ about a patient: they speak of geometry, counts and formats.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -28,7 +29,8 @@ class Code(StrEnum):
     # A file by itself
     NOT_AN_IMAGE_FILE = "not-an-image-file"
     UNREADABLE = "unreadable"
-    PERMISSION_DENIED = "permission-denied"
+    WRONG_CONTENT = "wrong-content"
+    OTHER_FORMAT = "other-format"
     NOT_A_REGULAR_FILE = "not-a-regular-file"
     DICOMDIR = "dicomdir"
     NO_PIXELS = "no-pixels"
@@ -37,6 +39,9 @@ class Code(StrEnum):
     ANALYZE = "analyze"
     NIFTI_REFUSED = "nifti-refused"
     NIFTI_STRAIGHTENED = "nifti-straightened"
+    RESULT = "result"
+    LABEL_LIKE = "label-like"
+    NIFTI_UNIT = "nifti-unit"
     # An object that is no volume by its nature
     NOT_AN_IMAGE_VOLUME = "not-an-image-volume"
     LOCALIZER = "localizer"
@@ -44,12 +49,20 @@ class Code(StrEnum):
     MOSAIC = "mosaic"
     # Pixels
     TRUNCATED = "truncated"
+    FLOAT_PIXELS = "float-pixels"
+    WRONG_TRANSFER_SYNTAX = "wrong-transfer-syntax"
     UNSUPPORTED_TRANSFER_SYNTAX = "unsupported-transfer-syntax"
     TOO_LARGE = "too-large"
     COMPRESSED_FILE = "compressed-file"
     MONOCHROME1 = "monochrome1"
     RESCALE_MISSING = "rescale-missing"
+    RESCALE_INCOMPLETE = "rescale-incomplete"
     RESCALE_UNUSABLE = "rescale-unusable"
+    OTHER_QUANTITY = "other-quantity"
+    UNSPECIFIED_UNIT = "unspecified-unit"
+    IMPLAUSIBLE_HOUNSFIELD = "implausible-hounsfield"
+    HIGH_BIT = "high-bit"
+    SHIFTED_PIXELS = "shifted-pixels"
     PADDING_VALUE = "padding-value"
     # Geometry
     NO_GEOMETRY = "no-geometry"
@@ -67,7 +80,14 @@ class Code(StrEnum):
     DUPLICATE_DROPPED = "duplicate-dropped"
     MULTI_PHASE = "multi-phase"
     MULTI_FRAME = "multi-frame"
+    MIXED_SETTINGS = "mixed-settings"
+    ALTERNATING_ACQUISITIONS = "alternating-acquisitions"
     # Splitting
+    MIXED_OWNERS = "mixed-owners"
+    PATIENT_UNNAMED = "patient-unnamed"
+    SPLIT_BY_PATIENT = "split-by-patient"
+    SERIES_PER_SLICE = "series-per-slice"
+    REGROUPED = "regrouped"
     NO_SERIES_UID = "no-series-uid"
     SPLIT_BY_STUDY = "split-by-study"
     SPLIT_BY_FRAME_OF_REFERENCE = "split-by-frame-of-reference"
@@ -98,18 +118,23 @@ TABLE: Final[dict[Code, Entry]] = {
     ),
     Code.UNREADABLE: Entry(
         Severity.REFUSE,
-        "The file is cut or damaged and cannot be read.",
-        "Copy or export it again from its source.",
+        "The file or folder cannot be read: it is damaged, or the system does not give access.",
+        "Check the link, the rights and the disk or share, or copy it again from its source.",
     ),
-    Code.PERMISSION_DENIED: Entry(
+    Code.WRONG_CONTENT: Entry(
         Severity.REFUSE,
-        "The file or folder may not be read by this user.",
-        "Give this user the right to read it.",
+        "The file has the name of an image but holds something else.",
+        "Get the image itself: fetch it (git lfs pull, git annex get) or download it again.",
+    ),
+    Code.OTHER_FORMAT: Entry(
+        Severity.REFUSE,
+        "The file holds an image in a format that this program does not read.",
+        "Convert it to NIfTI (.nii.gz).",
     ),
     Code.NOT_A_REGULAR_FILE: Entry(
         Severity.INFO,
-        "The entry is a socket, a pipe, a device or a link to nothing.",
-        "Nothing to do; replace it with the file itself if it stands for an image.",
+        "The entry is a socket, a pipe or a device.",
+        "Nothing to do.",
     ),
     Code.DICOMDIR: Entry(
         Severity.INFO,
@@ -139,12 +164,27 @@ TABLE: Final[dict[Code, Entry]] = {
     Code.NIFTI_REFUSED: Entry(
         Severity.REFUSE,
         "The NIfTI file is damaged or its geometry cannot be trusted.",
-        "Mend what the detail names, or convert the original DICOM series again.",
+        "Fix what the detail names, or convert the original DICOM series again.",
     ),
     Code.NIFTI_STRAIGHTENED: Entry(
         Severity.WARNING,
         "The axes of the NIfTI file stood slightly askew and were made to stand at right angles.",
         "Nothing to do: no voxel moved by more than a thousandth of its distance to the centre.",
+    ),
+    Code.RESULT: Entry(
+        Severity.INFO,
+        "The file is a label map or another result of a program, as its header says.",
+        "Nothing to do: give the image itself.",
+    ),
+    Code.LABEL_LIKE: Entry(
+        Severity.WARNING,
+        "The image holds few different whole numbers, as label maps do.",
+        "Check that it is an image, and not a mask.",
+    ),
+    Code.NIFTI_UNIT: Entry(
+        Severity.WARNING,
+        "The NIfTI file gives its geometry in another unit than mm: it was converted to mm.",
+        "Check that the size in mm is right: some programs write a wrong unit.",
     ),
     Code.NOT_AN_IMAGE_VOLUME: Entry(
         Severity.REFUSE,
@@ -171,6 +211,17 @@ TABLE: Final[dict[Code, Entry]] = {
         "At least one file of the series holds fewer pixels than its header declares.",
         "Send the series again from its source.",
     ),
+    Code.FLOAT_PIXELS: Entry(
+        Severity.REFUSE,
+        "The pixels are floating-point numbers (Float or Double Float Pixel Data), which this "
+        "program does not read.",
+        "Convert the series to NIfTI, or export the original series with integer pixels.",
+    ),
+    Code.WRONG_TRANSFER_SYNTAX: Entry(
+        Severity.REFUSE,
+        "The file is encoded in another way than its transfer syntax says.",
+        "Export the series again, uncompressed (Explicit VR Little Endian).",
+    ),
     Code.UNSUPPORTED_TRANSFER_SYNTAX: Entry(
         Severity.REFUSE,
         "The pixels are compressed in a way that this program does not decode.",
@@ -195,6 +246,40 @@ TABLE: Final[dict[Code, Entry]] = {
         Severity.WARNING,
         "The CT images carry no rescale slope and intercept: values may not be Hounsfield units.",
         "Check that air is near -1000; otherwise export the original series.",
+    ),
+    Code.RESCALE_INCOMPLETE: Entry(
+        Severity.REFUSE,
+        "Some slices carry a rescale slope and intercept and others do not: their values are on "
+        "different scales.",
+        "Export the original series.",
+    ),
+    Code.OTHER_QUANTITY: Entry(
+        Severity.WARNING,
+        "The values are not those of a plain CT or MR image (Hounsfield units, magnitude) but of a "
+        "phase image or a map of another quantity.",
+        "Give the plain series of the study, unless the bundle was trained on such maps.",
+    ),
+    Code.UNSPECIFIED_UNIT: Entry(
+        Severity.WARNING,
+        "The CT images call the unit of their values unspecified (RescaleType US): they may not be "
+        "Hounsfield units.",
+        "Check that air is near -1000; otherwise export the original series.",
+    ),
+    Code.IMPLAUSIBLE_HOUNSFIELD: Entry(
+        Severity.WARNING,
+        "The values of the CT images cannot be Hounsfield units: the offset may be lost or applied "
+        "twice, or the values were scaled to eight bits.",
+        "Export the original series.",
+    ),
+    Code.HIGH_BIT: Entry(
+        Severity.REFUSE,
+        "HighBit does not say where in their bytes the pixel values lie.",
+        "Export the original series, uncompressed (Explicit VR Little Endian).",
+    ),
+    Code.SHIFTED_PIXELS: Entry(
+        Severity.INFO,
+        "Pixel values do not begin at the lowest bit (HighBit): they are shifted into place.",
+        "Nothing to do.",
     ),
     Code.RESCALE_UNUSABLE: Entry(
         Severity.REFUSE,
@@ -277,6 +362,16 @@ TABLE: Final[dict[Code, Entry]] = {
         "Every position occurs several times (phases, echoes), and no tag separates them cleanly.",
         "Export each phase as a series of its own.",
     ),
+    Code.MIXED_SETTINGS: Entry(
+        Severity.WARNING,
+        "Settings of the scanner that change the picture differ between the slices.",
+        "Look at the slices: some may belong to another acquisition.",
+    ),
+    Code.ALTERNATING_ACQUISITIONS: Entry(
+        Severity.WARNING,
+        "Slices of several acquisitions (AcquisitionNumber) lie between each other.",
+        "Look at the slices: if they belong to two phases, export each as a series of its own.",
+    ),
     Code.MULTI_FRAME: Entry(
         Severity.REFUSE,
         "The file holds several frames without the functional groups that say where each lies.",
@@ -286,6 +381,31 @@ TABLE: Final[dict[Code, Entry]] = {
         Severity.WARNING,
         "SeriesInstanceUID is empty: files of one folder are taken for one series.",
         "Export the original series; outputs cannot name their source.",
+    ),
+    Code.MIXED_OWNERS: Entry(
+        Severity.REFUSE,
+        "The files under one SeriesInstanceUID name several patients or studies, and whose some of "
+        "the slices are is not certain.",
+        "Export the series of each patient again from its source.",
+    ),
+    Code.PATIENT_UNNAMED: Entry(
+        Severity.WARNING,
+        "Some files of the series lack PatientID or its issuer: they are taken for slices of the "
+        "patient that the others name.",
+        "Check that all slices are of one patient, or export the series again.",
+    ),
+    Code.SPLIT_BY_PATIENT: Entry(
+        Severity.WARNING, "One SeriesInstanceUID occurs with several patients.", _SEPARATE
+    ),
+    Code.SERIES_PER_SLICE: Entry(
+        Severity.REFUSE,
+        "Each slice has a SeriesInstanceUID of its own, though together they look like one series.",
+        "Export the original series, or run again with --regroup to take them for one.",
+    ),
+    Code.REGROUPED: Entry(
+        Severity.WARNING,
+        "Slices with a SeriesInstanceUID each were taken for one series, as was asked for.",
+        "Check that they belong together; no DICOM result can refer to them.",
     ),
     Code.SPLIT_BY_STUDY: Entry(
         Severity.WARNING, "One SeriesInstanceUID occurs in several studies.", _SEPARATE
@@ -303,18 +423,19 @@ TABLE: Final[dict[Code, Entry]] = {
     ),
     Code.SPLIT_BY_PHASE: Entry(
         Severity.INFO,
-        "The series holds several volumes (phases, echoes, time points) of the same place.",
+        "The series holds several volumes (phases, echoes, time points) that a tag tells apart.",
         _SEPARATE,
     ),
     Code.UNREADABLE_NEIGHBOUR: Entry(
         Severity.WARNING,
-        "A damaged file lies in a folder of several series and may belong to this one.",
+        "Something unreadable lies in the folder of this series and may belong to it.",
         "Check that the series is complete at both ends, or send it again.",
     ),
     Code.UNREADABLE_MEMBER: Entry(
         Severity.REFUSE,
-        "A damaged file lies among the files of this series alone: it may be one of its slices.",
-        "Send the series again from its source, or take the damaged file away.",
+        "An unreadable file lies among the files of this series alone: it may be one of its "
+        "slices.",
+        "Make the file readable, send the series again from its source, or remove the file.",
     ),
 }
 
@@ -361,6 +482,15 @@ class Finding:
             "detail": self.detail,
             "remedy": self.remedy,
         }
+
+
+def unreadable(error: OSError) -> Finding:
+    """The finding for what the system could not read, with the name of its error (``EIO``).
+
+    The error's own text is left out: it holds a path, and folders are named after patients.
+    """
+    name = errno.errorcode.get(error.errno or 0, type(error).__name__)
+    return Finding(Code.UNREADABLE, name)
 
 
 def page() -> str:

@@ -10,6 +10,8 @@ from typing import Any, Final
 from nestseg_prep.dicom.headers import Frame, Header
 from nestseg_prep.dicom.lengths import Pixels
 
+# Raise it when a header is read from the same file in another way.
+_VERSION: Final = 3
 _NAMES: Final = [one.name for one in fields(Header) if one.name not in ("path", "frames", "pixels")]
 _FRAME_NAMES: Final = [one.name for one in fields(Frame)]
 
@@ -18,6 +20,7 @@ def dump(header: Header) -> str:
     """The header without its path."""
     return json.dumps(
         [
+            _VERSION,
             header.pixels.value,
             [getattr(header, name) for name in _NAMES],
             [[_plain(getattr(frame, name)) for name in _FRAME_NAMES] for frame in header.frames],
@@ -32,7 +35,10 @@ def load(text: str, path: Path) -> Header:
         ValueError: the text is of another version of the program.
         TypeError: likewise.
     """
-    pixels, values, frames = json.loads(text)
+    version, pixels, values, frames = json.loads(text)
+    if version != _VERSION:
+        msg = f"a header of version {version}"
+        raise ValueError(msg)
     known: dict[str, Any] = {
         name: _tuple(value) for name, value in zip(_NAMES, values, strict=True)
     }

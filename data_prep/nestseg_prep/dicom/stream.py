@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from nestseg_prep.dicom import files, grouping, headers, judge, neighbours, walk
+from nestseg_prep.dicom import grouping, headers, judge, neighbours, walk
 from nestseg_prep.dicom.classify import ReadHeader, classify, pixel_digest
+from nestseg_prep.dicom.findings import Code
 from nestseg_prep.dicom.headers import Header
 from nestseg_prep.dicom.references import OtherFile, SeriesRef
 from nestseg_prep.dicom.rules import SAFE, Rules
@@ -91,6 +92,8 @@ def stream(
             if isinstance(entry, OtherFile)
             else classify(entry, pictures=pictures, read_header=read_header)
         )
+        if isinstance(item, SeriesRef):
+            item = _result_aside(item)
         if isinstance(item, Header):
             unit.headers.append(item)
         elif isinstance(item, SeriesRef):
@@ -106,16 +109,28 @@ def stream(
     yield from _spread([*closed, top], rules, used, read_header)
 
 
+def _result_aside(ref: SeriesRef) -> SeriesRef | OtherFile:
+    """A mask among images is not one of them."""
+    said = next((finding for finding in ref.findings if finding.code is Code.RESULT), None)
+    return OtherFile(ref.files[0], said) if said else ref
+
+
 def _close(unit: _Unit, rules: Rules, used: Counter[str]) -> Found:
     """Judges what was read of a unit, and lets go of the headers."""
     series: list[SeriesRef] = []
-    for group in grouping.by_series(unit.headers):
+    whole, apart = grouping.one_slice_each(grouping.by_series(unit.headers))
+    for group in whole:
         series += judge.judge_series(group, pixel_digest, rules)
+    for group in apart:
+        series += judge.judge_apart(group, pixel_digest, rules)
     warned = neighbours.warned(series, unit.others)
     unique = tuple(_with_unique_key(ref, used) for ref in warned)
     unit.judged = [(one.key, ref.key) for one, ref in zip(warned, unique, strict=True)]
     unit.paths = [header.path for header in unit.headers]
-    unit.uids = frozenset(header.series_uid for header in unit.headers) - {""}
+    # Slices of one series with a UID each may lie below several folders, as files of one UID may.
+    alone = Counter(header.series_uid for header in unit.headers)
+    twins = {grouping.twin_name(header) for header in unit.headers if alone[header.series_uid] == 1}
+    unit.uids = frozenset({header.series_uid for header in unit.headers} | twins) - {""}
     unit.headers = []
     return Found(series=unique)
 
@@ -130,9 +145,13 @@ def _spread(
             used.subtract(key for key, _ in unit.judged)
             joined.others += unit.others
             for path in unit.paths:
-                # Gone or changed since: whoever reads the series will notice.
-                with suppress(OSError, files.NotDicomError, files.DamagedFileError):
-                    joined.headers.append(read_header(path))
+                entry = walk.Entry(path, path.name)
+                item = classify(entry, pictures=False, read_header=read_header)
+                if isinstance(item, Header):
+                    joined.headers.append(item)
+                elif isinstance(item, OtherFile):  # no longer readable: a slice may be missing
+                    joined.others.append(item)
+                    yield Found(others=(item,))
         before = frozenset(key for unit in group for _, key in unit.judged)
         yield _close(joined, rules, used)._replace(replaces=before)
 
@@ -177,13 +196,11 @@ def _depth_of_fork(roots: Sequence[Path]) -> int:
     """How many folders that hold nothing but one folder lie above the first that holds more."""
     depth = 0
     folder = roots[0]
-    while len(roots) == 1 and folder.is_dir():
-        try:
+    with suppress(OSError):  # the walk says what cannot be read
+        while len(roots) == 1 and folder.is_dir():
             children = list(folder.iterdir())
-        except OSError:
-            break
-        if len(children) != 1 or not children[0].is_dir():
-            break
-        (folder,) = children
-        depth += 1
+            if len(children) != 1 or not children[0].is_dir():
+                break
+            (folder,) = children
+            depth += 1
     return depth

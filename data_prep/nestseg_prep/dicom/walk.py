@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from nestseg_prep.dicom import archives
-from nestseg_prep.dicom.findings import Code, Finding
+from nestseg_prep.dicom.findings import Code, Finding, unreadable
 from nestseg_prep.dicom.references import OtherFile
 from nestseg_prep.errors import InputError
+
+# What a path or a link to nothing gives: there is no folder that could be missed.
+_LEADS_NOWHERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 class Entry(NamedTuple):
@@ -27,8 +31,16 @@ class Entry(NamedTuple):
     name: str
 
 
+class _Pending(NamedTuple):
+    """What is to be visited; ``kind`` is what its folder said it is."""
+
+    path: Path
+    name: str
+    kind: Literal["file", "folder", "unknown"]
+
+
 def files_below(roots: Sequence[Path], unpack_to: Path | None) -> Iterator[Entry | OtherFile]:
-    """Every regular file once, in the same order always, and what is none.
+    """Yields every regular file once, always in the same order, and whatever cannot be read.
 
     Args:
         roots: folders or files.
@@ -41,35 +53,60 @@ def files_below(roots: Sequence[Path], unpack_to: Path | None) -> Iterator[Entry
 
 
 def _walk(roots: Sequence[Path]) -> Iterator[Entry | OtherFile]:
-    """Every regular file once, however many links lead to it."""
+    """Every regular file once, however many links lead to it.
+
+    Keeps a list instead of calling itself: folders may be nested deeper than Python's stack.
+    """
     seen: set[tuple[int, int]] = set()
     for root in roots:
-        if not root.exists():
-            msg = f"{root.name}: no such file or folder; check the path"
-            raise InputError(msg)
-        yield from _visit(root, root.name if root.is_file() else "", seen)
+        pending = [_Pending(root, "", "unknown")]
+        while pending:
+            one = pending.pop()
+            try:
+                status = one.path.stat()
+                if (status.st_dev, status.st_ino) in seen:
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+                if stat.S_ISDIR(status.st_mode):
+                    one = one._replace(kind="folder")
+                    pending += _children(one)
+                elif stat.S_ISREG(status.st_mode):
+                    yield Entry(one.path, one.name or root.name)
+                else:
+                    yield OtherFile(one.path, Finding(Code.NOT_A_REGULAR_FILE))
+            except OSError as error:
+                if one.path == root and error.errno in _LEADS_NOWHERE:
+                    msg = f"{root.name}: no such file or folder; check the path"
+                    raise InputError(msg) from error
+                yield _unread(one, error)
 
 
-def _visit(path: Path, name: str, seen: set[tuple[int, int]]) -> Iterator[Entry | OtherFile]:
+def _children(folder: _Pending) -> list[_Pending]:
+    """What lies in a folder, the first name last; nothing of it where the listing breaks off.
+
+    Half a listing would make half a series look whole.
+    """
+    with os.scandir(folder.path) as entries:
+        kinds = {entry.name: _kind(entry) for entry in entries}
+    above = f"{folder.name}/" if folder.name else ""
+    return [
+        _Pending(folder.path / name, f"{above}{name}", kinds[name])
+        for name in sorted(kinds, reverse=True)
+    ]
+
+
+def _kind(entry: os.DirEntry[str]) -> Literal["file", "folder", "unknown"]:
     try:
-        status = path.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            return
-        seen.add((status.st_dev, status.st_ino))
-        if stat.S_ISREG(status.st_mode):
-            yield Entry(path, name)
-        elif stat.S_ISDIR(status.st_mode):
-            with os.scandir(path) as entries:
-                children = sorted(entry.name for entry in entries)
-            for child in children:
-                yield from _visit(path / child, f"{name}/{child}" if name else child, seen)
-        else:
-            yield OtherFile(path, Finding(Code.NOT_A_REGULAR_FILE))
-    except PermissionError:
-        yield OtherFile(path, Finding(Code.PERMISSION_DENIED))
+        if entry.is_symlink():
+            return "unknown"
+        return "folder" if entry.is_dir(follow_symlinks=False) else "file"
     except OSError:
-        # A link to nothing or to itself, or gone since the folder was listed.
-        yield OtherFile(path, Finding(Code.NOT_A_REGULAR_FILE))
+        return "unknown"
+
+
+def _unread(one: _Pending, error: OSError) -> OtherFile:
+    nothing = one.kind == "unknown" and error.errno in _LEADS_NOWHERE
+    return OtherFile(one.path, unreadable(error), "file" if nothing else one.kind)
 
 
 def _with_archives(
@@ -90,10 +127,8 @@ def _unpacked(entry: Entry, folder: Path) -> Iterator[Entry | OtherFile]:
         members = archives.unpack(entry.path, folder)
     except archives.ArchiveError as error:
         yield OtherFile(entry.path, Finding(Code.ARCHIVE_REFUSED, str(error)))
-    except PermissionError:
-        yield OtherFile(entry.path, Finding(Code.PERMISSION_DENIED))
     except OSError as error:
-        yield OtherFile(entry.path, Finding(Code.UNREADABLE, type(error).__name__))
+        yield OtherFile(entry.path, unreadable(error), "folder")
     else:
         for path, name in members:
             if archives.is_archive(path):

@@ -28,8 +28,10 @@ from nestseg_prep.phantom.damage import (
 from nestseg_prep.phantom.files import (
     cut_file,
     jpeg_lossless,
+    relabel,
     write,
 )
+from nestseg_prep.phantom.markers import marked_everywhere
 from nestseg_prep.phantom.series import (
     PLANES,
     Phantom,
@@ -51,9 +53,11 @@ __all__ = [
     "get_pixels",
     "in_order",
     "jpeg_lossless",
+    "marked_everywhere",
     "moved",
     "only",
     "phases",
+    "relabel",
     "set_pixels",
     "setting",
     "shuffled",

@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_file_meta_info
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from nestseg_prep.phantom.series import Series, get_pixels
@@ -65,6 +68,18 @@ def write(
         ds.save_as(path, enforce_file_format=True, overwrite=False)
         paths.append(path)
     return paths
+
+
+def relabel(path: Path, syntax: UID) -> None:
+    """Declares another transfer syntax in a file and leaves its data set as it is."""
+    content = path.read_bytes()
+    meta = read_file_meta_info(path)
+    # PS3.10 7.1: behind the preamble, the length of the group is its first element.
+    end = 144 + int(meta.FileMetaInformationGroupLength)
+    meta.TransferSyntaxUID = syntax
+    head = DicomBytesIO()
+    write_file_meta_info(head, meta)
+    path.write_bytes(content[:132] + head.getvalue() + content[end:])
 
 
 def cut_file(path: Path, keep: float) -> None:

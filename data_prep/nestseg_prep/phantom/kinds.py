@@ -1,14 +1,14 @@
 """The catalogue of odd series: how to make each, and what its slices really are.
 
-Numbers are those under which the kinds are known; ``x`` marks what was added to them.
+Numbers are those under which the kinds are known; a letter in front
+marks what was added to them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import numpy as np
 from pydicom import uid
@@ -17,34 +17,15 @@ from pydicom.dataset import Dataset
 from nestseg_prep.phantom import changes, damage
 from nestseg_prep.phantom.damage import Damage, every, only, setting
 from nestseg_prep.phantom.enhanced import as_enhanced
+from nestseg_prep.phantom.file_kinds import FILE_KINDS
 from nestseg_prep.phantom.files import cut_file, jpeg_lossless, write
 from nestseg_prep.phantom.series import Phantom, Plane, Series
-from nestseg_prep.phantom.truth import Group, group, true_slice
+from nestseg_prep.phantom.series_kinds import SERIES_KINDS
+from nestseg_prep.phantom.truth import Group, Kind, group, true_slice
 
-Outcome: TypeAlias = Literal["read", "split", "refused"]
 CT: Final = Phantom()
 MR: Final = Phantom(modality="MR")
 OTHER: Final = Phantom(name="other", origin=(50.0, -80.0, 200.0), between_slices=4.0)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of series.
-
-    Attributes:
-        name: number and a few words.
-        make: writes it into a folder and tells its true volumes; none where nobody could know.
-        expected: what a careful reader does with it.
-        codes: findings that a refusal gives.
-        asked: the same where a person asked for missing slices to be filled and for volumes of
-            fewer than three slices.
-    """
-
-    name: str
-    make: Callable[[Path], list[Group]]
-    expected: Outcome = "read"
-    codes: tuple[str, ...] = ()
-    asked: Outcome | None = None
 
 
 def _series(series: Series) -> Callable[[Path], list[Group]]:
@@ -265,7 +246,8 @@ KINDS: Final = (
     Kind("29_ct_no_rescale",
          _damaged(every(setting(RescaleSlope=None, RescaleIntercept=None)))),
     Kind("29b_intercept_varies",
-         _damaged(only(lambda number: number == 0, setting(RescaleIntercept=None)))),
+         _damaged(only(lambda number: number == 0, setting(RescaleIntercept=None))), "refused",
+         ("rescale-incomplete",)),
     Kind("30_three_plane_scout", _planes(), "split"),
     Kind("31_rgb", _colour, "refused", ("colour",)),
     # --- beyond the list -------------------------------------------------------------------------
@@ -286,4 +268,6 @@ KINDS: Final = (
     Kind("x18_lookup_table", _unknowable(every(changes.lookup_table)), "refused",
          ("rescale-unusable",)),
     Kind("x21_no_frame_of_reference", _damaged(every(setting(FrameOfReferenceUID=None)))),
+    *FILE_KINDS,
+    *SERIES_KINDS,
 )  # fmt: skip

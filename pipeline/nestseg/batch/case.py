@@ -11,20 +11,29 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 from nestseg.batch import staging
 from nestseg.batch.failures import InputChanged, judge
 from nestseg.batch.jobs import Job, Outcome, Settings
-from nestseg.batch.states import Cause, Facts, Output
-from nestseg.bundle.loaded import LoadedBundle
-from nestseg.outputs.plausibility import flags
+from nestseg.batch.states import Cause, Facts, Flag, Output
+from nestseg.bundle.info import BundleInfo
+from nestseg.bundle.options import SegmentOptions
+from nestseg.outputs.plausibility import flags, unlike_training
 from nestseg.outputs.segmentation import Segmentation
-from nestseg.outputs.volumetry import volumes_ml
+from nestseg.outputs.volumetry import sizes
 from nestseg_prep import process_memory
 from nestseg_prep.dicom.references import SeriesRef
+from nestseg_prep.plausible import doubts
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
+
+if TYPE_CHECKING:
+    from nestseg.bundle.caged import CagedBundle
+    from nestseg.bundle.loaded import LoadedBundle
+
+Bundle: TypeAlias = "LoadedBundle | CagedBundle"
 
 
 @dataclass
@@ -46,7 +55,7 @@ class Work:
     failure: tuple[Cause, str] | None = None
 
 
-def run_case(job: Job, bundle: LoadedBundle, settings: Settings) -> Outcome:
+def run_case(job: Job, bundle: Bundle, settings: Settings) -> Outcome:
     """Segment one series into its staging folder; nothing is raised.
 
     Each file was written, synced, read back and compared. After a failure the folder is gone.
@@ -68,7 +77,7 @@ def read(job: Job) -> Work:
     return work
 
 
-def infer(work: Work, bundle: LoadedBundle, settings: Settings) -> Work:
+def infer(work: Work, bundle: Bundle, settings: Settings) -> Work:
     """Segment the image."""
     with _stage(work, "infer"):
         if work.image is not None:
@@ -77,17 +86,19 @@ def infer(work: Work, bundle: LoadedBundle, settings: Settings) -> Work:
     return work
 
 
-def write(work: Work, bundle: LoadedBundle, settings: Settings) -> Outcome:
+def write(work: Work, bundle: Bundle, settings: Settings) -> Outcome:
     """Write the outputs, and say what came of the case."""
     job = work.job
     outputs: tuple[Output, ...] = ()
     known = Facts()
     with _stage(work, "write"):
         if work.image is not None and work.result is not None:
-            known = _facts(work.result, bundle)
-            outputs = staging.stage(
+            options = replace(settings.options, gentle=job.gentle)
+            known = _facts(work, work.image, work.result, bundle, options)
+            outputs, lacking = staging.stage(
                 work.image, work.result, known.volumes_ml, job, bundle, settings
             )
+            known = replace(known, notes=(*known.notes, *lacking))
     cause, reason = work.failure or (None, "")
     if cause is not None:
         outputs, known = (), Facts()
@@ -100,13 +111,21 @@ def write(work: Work, bundle: LoadedBundle, settings: Settings) -> Outcome:
     return Outcome(job.name, job.attempt, cause, reason, outputs, facts, worker_name())
 
 
-def _facts(result: Segmentation, bundle: LoadedBundle) -> Facts:
-    """What a mask says by itself."""
-    sizes = volumes_ml(result.mask, bundle.labels)
+def _facts(
+    work: Work, image: Volume, result: Segmentation, bundle: BundleInfo, options: SegmentOptions
+) -> Facts:
+    """What image and mask say by themselves; warnings that the scan gave stand with the series."""
+    known = {one.code for one in work.job.ref.findings}
+    seen = [one for one in doubts(image, work.job.ref) if one.code not in known]
+    measured = sizes(result.mask, bundle.labels)
     return Facts(
-        volumes_ml=sizes,
+        **asdict(measured),
         uncertainty=result.uncertainty,
-        flags=flags(result.mask, bundle.labels, bundle.expected, sizes),
+        flags=(
+            *(Flag(str(one.code), one.sentence) for one in seen),
+            *unlike_training(result.uncertainty, bundle.uncertainty_limit(options)),
+            *flags(result.mask, bundle.labels, bundle.expected, measured.volumes_ml),
+        ),
         notes=result.notes,
         computed_by=result.computed_by,
     )

@@ -33,7 +33,8 @@ class Names:
 
     A DICOM series is named by its key, since what stands in its tags may lead to a patient; a NIfTI
     file or picture keeps the name that its owner gave it, with the key behind it if another has
-    that name already.
+    that name already. No name begins with a dot or a dash: it would be hidden, or taken for an
+    option by the programs that it is given to.
 
     Args:
         taken: name → key, from journals.
@@ -59,4 +60,4 @@ def _stem(ref: SeriesRef) -> str:
     if ref.kind == "dicom":
         return ref.key
     stem = re.sub(r"\.(nii(\.gz)?|png|tiff?|jpe?g)$", "", ref.files[0].name, flags=re.IGNORECASE)
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip(".")[:_LONGEST_NAME] or ref.key
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip(".-")[:_LONGEST_NAME] or ref.key

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nestseg_prep.dicom.classify import ReadHeader
-from nestseg_prep.dicom.references import SeriesRef
+from nestseg_prep.dicom.references import OtherFile, SeriesRef
 from nestseg_prep.dicom.rules import Rules
 from nestseg_prep.dicom.stream import Found, stream
 from nestseg_prep.selection import Decision, Selection
@@ -65,6 +65,7 @@ class Discovery:
     Attributes:
         files: how many files were seen so far.
         others: how many of them are no series, by code.
+        unseen: folders that could not be read: series may be missing.
         finished: whether everything was seen, and taken.
     """
 
@@ -74,6 +75,7 @@ class Discovery:
         self._stop = threading.Event()
         self.files = 0
         self.others: Counter[str] = Counter()
+        self.unseen: list[OtherFile] = []
         self.finished = False
         self._thread = threading.Thread(
             target=self._walk, args=(unpack_to, read_header), name="nestseg-walk", daemon=True
@@ -119,6 +121,7 @@ class Discovery:
                 read_header=read_header,
             ):
                 self.others.update(str(other.finding.code) for other in found.others)
+                self.unseen += [other for other in found.others if other.kind != "file"]
                 if found.series or found.replaces:
                     self._put(found)
         except _Stopped:
@@ -150,6 +153,7 @@ def series_facts(ref: SeriesRef) -> dict[str, object]:
     return {
         "kind": ref.kind,
         "modality": ref.modality,
+        "part": ref.part,
         "shape": ref.shape,
         "spacing": ref.spacing,
         "findings": [finding.to_json() for finding in ref.findings],

@@ -15,6 +15,7 @@ class Kind(StrEnum):
 
     TAKEN_OVER = "taken-over"  # a runner before was dead or frozen
     RECOVERED = "recovered"  # outputs of a runner before got their names
+    REBUILT = "rebuilt"  # a lost journal, from run.json
     LOADING = "loading"  # the model
     FOUND = "found"  # a case that is to be segmented
     CHANGED = "changed"  # likewise: it was done, but its input or the settings differ now
@@ -26,6 +27,7 @@ class Kind(StrEnum):
     FAILED = "failed"
     SCANNING = "scanning"  # so many files so far
     SCANNED = "scanned"  # every input has been seen
+    UNSEEN = "unseen"  # folders could not be read: what lies in them was left out
     ENDED = "ended"  # before its time: the text says why
     STOPPING = "stopping"  # a signal came: running cases are finished or released
 

@@ -6,9 +6,10 @@ import errno
 from collections.abc import Iterator
 
 from nestseg.batch.states import Cause
+from nestseg.bundle.caged import BundleCodeError, BundleProcessError
+from nestseg_prep import process_memory
 from nestseg_prep.errors import InputError, describe
 
-_ALLOCATORS = ("DefaultCPUAllocator", "can't allocate memory", "std::bad_alloc", "out of memory")
 _GONE = (errno.ENOENT, errno.ESTALE)
 _CLOSED = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 
@@ -28,7 +29,7 @@ def judge(error: BaseException, stage: str) -> tuple[Cause, str]:
         stage: ``"read"``, ``"infer"`` or ``"write"``.
     """
     chain = list(_chain(error))
-    if any(_is_memory(one) for one in chain):
+    if process_memory.ran_out(error):
         return Cause.MEMORY, f"out of memory in stage {stage}; allow or find more"
     for one in chain:
         if isinstance(one, InputError):
@@ -37,7 +38,11 @@ def judge(error: BaseException, stage: str) -> tuple[Cause, str]:
             return Cause.CHANGED, "the input changed while it was read; run again when it is whole"
         if isinstance(one, OSError):
             return _of_system(one, stage)
-    return Cause.ERROR, f"{type(chain[-1]).__name__} in stage {stage}"
+        if isinstance(one, BundleProcessError):
+            return Cause.KILLED, str(one)
+    root = chain[-1]
+    kind = root.kind if isinstance(root, BundleCodeError) else type(root).__name__
+    return Cause.ERROR, f"{kind} in stage {stage}"
 
 
 def _of_system(error: OSError, stage: str) -> tuple[Cause, str]:
@@ -49,15 +54,6 @@ def _of_system(error: OSError, stage: str) -> tuple[Cause, str]:
     if stage == "read" and error.errno in _CLOSED:
         return Cause.INPUT, line
     return Cause.ERROR, line
-
-
-def _is_memory(error: BaseException) -> bool:
-    """Whether it says that memory ran out; torch says so in words."""
-    if isinstance(error, MemoryError):
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in _ALLOCATORS)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final
 
 from nestseg.batch.states import Cause, Facts, Output
 from nestseg.bundle.options import SegmentOptions
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg_prep.dicom.references import SeriesRef
+from nestseg_prep.errors import InputError, check_number
+
+_DEVICES: Final = r"cpu|cuda(:\d+(,\d+)*)?"
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,9 @@ class Settings:
             GPUs; ``None`` for what the bundle says.
         options: what is computed besides the mask, and how; its level is no longer ``"auto"``.
         threads: of a worker's computation; 0 shares the processor's cores among the workers.
+
+    Raises:
+        InputError: a setting has a value that it does not take; one line.
     """
 
     bundle: Path
@@ -29,6 +37,14 @@ class Settings:
     device: str | None = None
     options: SegmentOptions = field(default_factory=SegmentOptions)
     threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.device is not None and not re.fullmatch(_DEVICES, str(self.device)):
+            raise InputError(f"device {self.device!r}: give cpu, cuda, or cuda:0,2 for some GPUs")
+        dicom: Any = self.dicom
+        if dicom is not None and not isinstance(dicom, Encoding):
+            raise InputError(f"dicom {dicom!r}: give a member of Encoding, or None")
+        check_number("threads", self.threads, 0, whole=True)
 
 
 @dataclass(frozen=True)
@@ -38,10 +54,19 @@ class Limits:
     Attributes:
         memory_mb: resident memory of its worker, in units of 10⁶ bytes; ``None`` for all there is.
         timeout_s: wall time of its reading, inference and writing; ``None`` for any.
+
+    Raises:
+        InputError: a limit is not a number above 0; one line.
     """
 
     memory_mb: int | None = None
     timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.memory_mb is not None:
+            check_number("memory_mb", self.memory_mb, 1, whole=True)
+        if self.timeout_s is not None:
+            check_number("timeout_s", self.timeout_s, 0)
 
 
 @dataclass(frozen=True)

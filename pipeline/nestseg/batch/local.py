@@ -10,9 +10,10 @@ from multiprocessing.connection import wait
 from nestseg.batch.jobs import Job, Limits, Loaded, Outcome, Settings
 from nestseg.batch.messages import Entered, Refused, Stage
 from nestseg.batch.pool import TICK_S, collect
-from nestseg.batch.processes import Task, WorkerProcess, environments, manner, out_of_memory_kills
+from nestseg.batch.processes import Task, WorkerProcess, environments, manner
 from nestseg.batch.states import Cause
 from nestseg_prep.errors import InputError
+from nestseg_prep.process_memory import out_of_memory_kills
 
 _STARTS = 3  # that may fail one after the other
 

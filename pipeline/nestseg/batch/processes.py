@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from multiprocessing import Pipe
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -108,11 +107,13 @@ class WorkerProcess:
 
     @property
     def resident_mb(self) -> float:
-        """Memory it takes, in units of 10⁶ bytes."""
-        try:
-            return float(self._memory.memory_info().rss) / 1e6
-        except psutil.Error:
-            return 0.0
+        """Memory that it and its cages take, in units of 10⁶ bytes."""
+        total = 0.0
+        with suppress(psutil.Error):
+            for process in (self._memory, *self._memory.children()):
+                with suppress(psutil.Error):  # it has just ended
+                    total += float(process.memory_info().rss) / 1e6
+        return total
 
     def kill(self) -> None:
         """End it and all that it started."""
@@ -132,15 +133,6 @@ class WorkerProcess:
         with suppress(subprocess.TimeoutExpired):
             return self._process.wait(_PATIENCE_S)
         return None
-
-
-def out_of_memory_kills() -> int:
-    """How many processes the kernel has killed for want of memory since it started."""
-    with suppress(OSError):
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0
 
 
 def environments(settings: Settings, workers: int) -> list[dict[str, str]]:

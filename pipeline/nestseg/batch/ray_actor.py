@@ -18,6 +18,7 @@ from nestseg.batch.worker import (
 from nestseg_prep.errors import InputError, describe
 
 if TYPE_CHECKING:
+    from nestseg.bundle.caged import CagedBundle
     from nestseg.bundle.loaded import LoadedBundle
 
 
@@ -25,7 +26,7 @@ class CaseActor:
     """A worker that Ray starts; see :mod:`nestseg.batch.worker`."""
 
     def __init__(self) -> None:
-        self._bundle: LoadedBundle | None = None
+        self._bundle: LoadedBundle | CagedBundle | None = None
         self._settings: Settings | None = None
 
     def load(self, settings: Settings, limits: Limits) -> Loaded | Refused:
@@ -34,7 +35,7 @@ class CaseActor:
         _hush()
         try:
             start_lean(settings)
-            self._bundle, self._settings = load(settings), settings
+            self._bundle, self._settings = load(settings, limits), settings
             limit_memory(limits)
         except InputError as error:
             return Refused(describe(error))

@@ -121,5 +121,7 @@ def _done(case: Case, outcome: Outcome) -> Event:
         "seconds": round(sum(outcome.facts.seconds.values()), 3),
         "slices": case.ref.shape[2] if case.ref.shape else 0,
         "volumes_ml": outcome.facts.volumes_ml,
+        "areas_mm2": outcome.facts.areas_mm2,
+        "pixels": outcome.facts.pixels,
     }
     return Event(Kind.DONE, case.name, ref=case.ref, facts=facts)

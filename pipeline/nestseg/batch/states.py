@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from nestseg.outputs.flag import Flag
+from nestseg.outputs.volumetry import Sizes
 
 __all__ = ["Cause", "Facts", "Flag", "Output", "State"]
 
@@ -60,13 +61,15 @@ class Facts:
     """What is known of a segmented case besides its files.
 
     Attributes:
-        volumes_ml: size of each label.
+        volumes_ml: size of each label; empty for pictures.
         uncertainty: disagreement of the heads, 0 (none) to 1; ``None`` where the network has one.
         flags: what a person should look at.
         seconds: wall time of each stage: ``"read"``, ``"infer"``, ``"write"``.
         peak_memory_mb: of the worker's process.
         notes: what was done differently than asked, in sentences (a smaller tile, say).
         computed_by: library and numbers that the network was computed with.
+        areas_mm2: size of each label in a picture whose pixels have a known size.
+        pixels: size of each label in a picture.
     """
 
     volumes_ml: dict[str, float] = field(default_factory=dict)
@@ -76,3 +79,10 @@ class Facts:
     peak_memory_mb: float = 0.0
     notes: tuple[str, ...] = ()
     computed_by: str = ""
+    areas_mm2: dict[str, float] = field(default_factory=dict)
+    pixels: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> Sizes:
+        """How large each label is."""
+        return Sizes(self.volumes_ml, self.areas_mm2, self.pixels)

@@ -9,7 +9,7 @@ class ExitCode(IntEnum):
     """What ``nestseg segment`` exits with."""
 
     ALL_DONE = 0
-    SOME_FAILED = 1  # some cases; everything else was done
+    SOME_FAILED = 1  # some cases, or a folder could not be read; everything else was done
     NOT_STARTED = 2  # bad input: one line says which
     STORAGE = 3  # the output folder is full, read-only or gone: mend it and run again
     HELD = 4  # another runner works on the folder

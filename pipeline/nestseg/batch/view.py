@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from nestseg.batch.states import Cause, Facts, Output, State
+from nestseg.batch.states import Cause, Facts, Flag, Output, State
+from nestseg_prep.dicom.findings import Severity
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class CaseRow:
         finished: when it ended, likewise.
         worker: where it ran, ``"HOST:PID"``.
         seen: whether the last run found it among its inputs.
+        part: what it is among the volumes of its series ("echo 2"), ``""`` for a whole series.
+        settings_digest: of the bundle and the options.
     """
 
     name: str
@@ -52,6 +55,19 @@ class CaseRow:
     finished: str | None
     worker: str = ""
     seen: bool = True
+    settings_digest: str = ""
+    part: str = ""
+
+    @property
+    def to_look_at(self) -> tuple[Flag, ...]:
+        """What a person should look at: flags of the mask, then warnings about the input.
+
+        Empty unless it is done.
+        """
+        if self.state is not State.DONE:
+            return ()
+        warnings = (one for one in self.findings if one.get("severity") == Severity.WARNING)
+        return (*self.facts.flags, *(_as_flag(one) for one in warnings))
 
     def output(self, role: str) -> Output | None:
         """Its file of a role: ``"mask"``, ``"preview"`` …; ``None`` if there is none."""
@@ -60,6 +76,11 @@ class CaseRow:
     def to_json(self) -> dict[str, Any]:
         """The row as plain data."""
         return asdict(self)
+
+
+def _as_flag(warning: dict[str, Any]) -> Flag:
+    detail = f" ({warning['detail']})" if warning.get("detail") else ""
+    return Flag(str(warning["code"]), f"{str(warning['sentence']).rstrip('.')}{detail}")
 
 
 @dataclass(frozen=True)
@@ -110,6 +131,13 @@ class RunView:
 
     header: RunHeader
     rows: tuple[CaseRow, ...]
+
+    @property
+    def unit(self) -> str:
+        """The unit in which most cases were measured: ``"ml"``, ``"mm²"`` or ``"pixels"``."""
+        sizes = (row.facts.sizes.measured for row in self.rows if row.state is State.DONE)
+        units = Counter(unit for unit, values in sizes if values)
+        return units.most_common(1)[0][0] if units else "ml"
 
     @property
     def counts(self) -> dict[State, int]:

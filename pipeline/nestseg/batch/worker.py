@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from nestseg.batch.jobs import Job, Limits, Loaded, Settings
 from nestseg.batch.messages import Entered, Refused, Stage
-from nestseg.bundle import lean_start
+from nestseg.bundle import lean_start, trust
 from nestseg.bundle.familiar import is_familiar
 from nestseg_prep import process_memory
 from nestseg_prep.errors import InputError, describe
 
 if TYPE_CHECKING:
     from nestseg.batch.case import Work
+    from nestseg.bundle.caged import CagedBundle
     from nestseg.bundle.loaded import LoadedBundle
 
 _FILES = 4096  # open at once
@@ -42,7 +43,7 @@ def main(socket: str, parent: str) -> None:
     settings, limits = connection.recv()
     try:
         start_lean(settings)
-        bundle = load(settings)
+        bundle = load(settings, limits)
         limit_memory(limits)
     except InputError as error:
         connection.send(Refused(describe(error)))
@@ -59,31 +60,39 @@ def main(socket: str, parent: str) -> None:
 
 def start_lean(settings: Settings) -> None:
     """Import MONAI without what nestseg's own bundles never use; in a process of a worker's own."""
-    if all(map(is_familiar, (settings.bundle, *settings.options.ensemble))):
+    members = (settings.bundle, *settings.options.ensemble)
+    if not any(map(trust.needs_cage, members)) and all(map(is_familiar, members)):
         lean_start.import_monai()
 
 
-def load(settings: Settings) -> LoadedBundle:
-    """The bundle of a run, with as many threads as it may use.
+def load(settings: Settings, limits: Limits | None = None) -> LoadedBundle | CagedBundle:
+    """Load the bundle of a run, in cages if it needs them, with as many threads as it may use.
 
     Raises:
         InputError: it cannot be loaded, or not on the device.
     """
     # Imported here: the limits of the process come first, torch after them.
-    import torch  # noqa: PLC0415
+    from nestseg.bundle.caged import CagedBundle, open_bundle  # noqa: PLC0415
 
-    from nestseg.bundle import loaded  # noqa: PLC0415
+    memory_mb = limits.memory_mb if limits else None
+    bundle = open_bundle(
+        settings.bundle,
+        settings.options,
+        threads=settings.threads,
+        memory_mb=memory_mb,
+        ahead=True,
+    )
+    if settings.threads and not isinstance(bundle, CagedBundle):
+        import torch  # noqa: PLC0415  the parent of a cage needs none
 
-    if settings.threads:
         torch.set_num_threads(settings.threads)
-    bundle = loaded.load(settings.bundle, settings.options)
-    wanted = (settings.device or str(bundle.device)).split(":")[0]
-    if bundle.device.type != wanted:
-        raise InputError(f"--device {settings.device}: the bundle computes on {bundle.device.type}")
+    there = str(bundle.device).split(":", maxsplit=1)[0]
+    if settings.device and settings.device.split(":", maxsplit=1)[0] != there:
+        raise InputError(f"--device {settings.device}: the bundle computes on {there}")
     return bundle
 
 
-def describe_bundle(bundle: LoadedBundle) -> Loaded:
+def describe_bundle(bundle: LoadedBundle | CagedBundle) -> Loaded:
     """What a runner wants to know of a bundle."""
     return Loaded(
         bundle.name, bundle.version, bundle.weights_sha256, bundle.labels, str(bundle.device)
@@ -94,7 +103,10 @@ class _Worker:
     """A loaded bundle at one end of a socket."""
 
     def __init__(
-        self, connection: Connection[Any, Any], bundle: LoadedBundle, settings: Settings
+        self,
+        connection: Connection[Any, Any],
+        bundle: LoadedBundle | CagedBundle,
+        settings: Settings,
     ) -> None:
         from nestseg.batch import case  # noqa: PLC0415
 

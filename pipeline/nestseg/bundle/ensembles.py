@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -44,22 +44,19 @@ def combined(found: Sequence[Examined], volume: Volume, options: SegmentOptions)
         labels[:, :, planes] = mean.argmax(axis=0)
         disagreement[:, :, planes] = stored(_divergence(of_members, mean))
 
-    def lying(array: npt.NDArray[Any]) -> Volume:
-        return Volume(array, volume.affine, volume.series_uid, volume.sop_uids, volume.source)
-
     def probability(value: int) -> Volume:
         out = np.empty(volume.shape, np.uint16, order="F")
         for planes in _slabs(volume):
             mean = np.mean([_at(one, planes, value) for one in found], axis=0)
             out[:, :, planes] = stored(mean[0])
-        return lying(out)
+        return volume.with_voxels(out)
 
     kept = found[0].maps.probabilities
     classes = () if kept is None or not options.save_probabilities else range(len(kept))
     return Segmentation(
-        lying(labels),
+        volume.with_voxels(labels),
         uncertainty_score(labels, disagreement),
-        lying(disagreement) if options.save_uncertainty else None,
+        volume.with_voxels(disagreement) if options.save_uncertainty else None,
         tuple(dict.fromkeys(note for one in found for note in one.notes)),
         ", ".join(dict.fromkeys(one.computed_by for one in found)),
         tuple(partial(probability, value) for value in classes),

@@ -88,7 +88,8 @@ def examine(bundle: LoadedBundle, volume: Volume, options: SegmentOptions) -> Se
         found = [_examined(one, volume, options, keep=True) for one in (bundle, *bundle.members)]
         return ensembles.combined(found, volume, options)
     if inversion(bundle) is None:
-        return Segmentation(_on(volume, _as_configured(bundle, volume, options)))
+        mask = _as_configured(bundle, volume, options)
+        return Segmentation(volume.with_voxels(mask), notes=bundle.notes)
     found_here = _examined(bundle, volume, options, keep=options.save_probabilities)
     return _single(found_here, volume, options)
 
@@ -99,14 +100,14 @@ def _single(found: Examined, volume: Volume, options: SegmentOptions) -> Segment
     if disagreement is not None:
         score = uncertainty_score(labels, disagreement)
         if options.save_uncertainty:
-            uncertainty_map = _on(volume, found.back(disagreement))
+            uncertainty_map = volume.with_voxels(found.back(disagreement))
 
     def probability(values: Array) -> Volume:
-        return _on(volume, found.back(values))
+        return volume.with_voxels(found.back(values))
 
     kept = found.maps.probabilities
     return Segmentation(
-        _on(volume, found.back(labels) if found.mask is None else found.mask),
+        volume.with_voxels(found.back(labels) if found.mask is None else found.mask),
         score,
         uncertainty_map,
         found.notes,
@@ -129,12 +130,12 @@ def _examined(
     axes: tuple[int, ...] = ()
     if options.tta == "mirror":
         axes = mirrored_axes(bundle.mirrored, bundle.labels.values(), image.affine.numpy())
-    notes: tuple[str, ...] = ()
+    notes = bundle.notes
     if options.gentle:
         inferer = inferer.gentler(network.geometry)
         shape = image.shape[1 : 1 + len(network.geometry.axes)]
         tile = " × ".join(map(str, inferer.tiling(network, shape).roi_size))
-        notes = (f"computed in tiles of {tile} voxels to save memory",)
+        notes += (f"computed in tiles of {tile} voxels to save memory",)
     grid = way_back.regrid(image, volume)
     linear = None
     if way.of_logits:
@@ -204,8 +205,3 @@ def _is_argmax(step: Any) -> bool:
         step.threshold,
         step.rounding,
     ) == ((True,), [None], [None], (None,))
-
-
-def _on(volume: Volume, array: Array) -> Volume:
-    """A map that lies on the voxels of a volume."""
-    return Volume(array, volume.affine, volume.series_uid, volume.sop_uids, volume.source)

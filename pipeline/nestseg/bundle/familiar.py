@@ -1,4 +1,4 @@
-"""Whether a bundle from elsewhere needs no more of MONAI than our own bundles do. No torch."""
+"""Whether a bundle needs no more of MONAI than nestseg's own bundles do. No torch."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ def is_familiar(bundle: Path) -> bool:
 
     Such are the bundles that ``nestseg bundle new`` makes. Of any other nobody knows what it uses.
     """
-    if locate.is_ours(bundle):
-        return True
     known = {one for name in locate.names() for one in _named(locate.home() / name)}
     try:
         return known.issuperset(_named(bundle))

@@ -2,65 +2,50 @@
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from monai.transforms import Compose, SaveImaged
 
-from nestseg.bundle import examining
+from nestseg.bundle import examining, way_back
 from nestseg.bundle.built import BundleConfig
 from nestseg.bundle.flips import trained_axes
+from nestseg.bundle.info import WEIGHTS, BundleInfo, read_info
 from nestseg.bundle.options import Level, SegmentOptions
-from nestseg.bundle.selection import read_selection
 from nestseg.networks.levels import at_level, levels
-from nestseg.outputs.plausibility import Expected, expectations
 from nestseg.outputs.segmentation import Segmentation
 from nestseg.runtime import calibrated, fast
 from nestseg_prep.errors import InputError
-from nestseg_prep.selection import Selection
+from nestseg_prep.fill import finite
 from nestseg_prep.transforms.percentiles import quick_percentiles
 from nestseg_prep.transforms.resample import spare_memory
 from nestseg_prep.volume import Volume
 
 
-@dataclass(frozen=True)
-class LoadedBundle:
+@dataclass(frozen=True, kw_only=True)
+class LoadedBundle(BundleInfo):
     """What an inference config describes, built once and used for every case.
 
     Attributes:
-        name: the folder's name.
-        version: of the bundle, from its metadata.
-        weights_sha256: of ``models/model.pt``.
-        labels: value in the mask → name, without the background.
-        segment_codes: what labels mean in codes, where the metadata say so
-            (``nestseg.outputs.dicom.terminology``).
-        selection: which series it takes.
-        expected: label value → what its structure looks like, where the metadata say so.
         mirrored: axes of the network's input that training mirrored.
         device: where it computes.
         members: the further bundles of an ensemble.
         int8: folder of the calibrated model of these weights, if there is one.
+        notes: what is done differently than its configs say, in sentences.
     """
 
-    name: str
-    version: str
-    weights_sha256: str
-    labels: dict[int, str]
-    segment_codes: dict[str, Any]
-    selection: Selection
     device: torch.device
     _preprocessing: Compose
     _network: torch.nn.Module
     _inferer: Any
     _postprocessing: Compose
-    expected: dict[int, Expected] = field(default_factory=dict)
     mirrored: tuple[int, ...] = ()
     members: tuple[LoadedBundle, ...] = ()
     int8: Path | None = None
+    notes: tuple[str, ...] = ()
     _parts: dict[int, torch.nn.Module] = field(default_factory=dict)
     _fast: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
@@ -86,9 +71,11 @@ class LoadedBundle:
             options: what else to compute, and how; those that the bundle was loaded with.
 
         Raises:
-            InputError: the bundle cannot do what the options ask for.
+            InputError: the bundle cannot do what the options ask for, or more than 0.1 % of the
+                voxels are NaN or infinite; fewer count as the lowest finite value.
             RuntimeError: the mask came back on another grid than the image's.
         """
+        volume = replace(volume, array=finite(volume.array))
         return examining.examine(self, volume, options or SegmentOptions())
 
     def network_at(self, level: Level) -> torch.nn.Module:
@@ -157,29 +144,23 @@ def _load(bundle: Path) -> LoadedBundle:
     config = BundleConfig(bundle, "inference.json")
     names = ("preprocessing", "network", "inferer", "postprocessing", "device")
     parts = {name: config.build(name) for name in names}
-    weights = bundle / "models" / "model.pt"
-    read_weights(parts["network"], weights, bundle.name)
+    read_weights(parts["network"], bundle / WEIGHTS, bundle.name)
     spare_memory(parts["preprocessing"])
     quick_percentiles(parts["preprocessing"])
-    weights_sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    info = read_info(bundle)
     geometry = getattr(parts["network"], "geometry", None)
+    by_nearest = way_back.send_labels_by_nearest(parts["postprocessing"])
     steps = [t for t in parts["postprocessing"].transforms if not isinstance(t, SaveImaged)]
-    outputs = config.metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
     return LoadedBundle(
-        name=bundle.name,
-        version=str(config.metadata["version"]),
-        weights_sha256=weights_sha256,
-        labels={int(value): label for value, label in outputs.items() if int(value)},
-        segment_codes=dict(config.metadata.get("segment_codes", {})),
-        selection=read_selection(bundle),
+        **{one.name: getattr(info, one.name) for one in fields(info)},
         device=parts["device"],
         _preprocessing=parts["preprocessing"],
         _network=parts["network"].eval(),
         _inferer=parts["inferer"],
         _postprocessing=Compose(steps),
-        expected=expectations(config.metadata),
         mirrored=trained_axes(bundle, len(getattr(geometry, "axes", (0, 1, 2)))),
-        int8=calibrated.folder(bundle, weights_sha256),
+        int8=calibrated.folder(bundle, info.weights_sha256),
+        notes=(way_back.LABELS_BY_NEAREST,) if by_nearest else (),
     )
 
 

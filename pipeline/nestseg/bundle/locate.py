@@ -39,8 +39,3 @@ def find(name_or_path: str) -> Path:
         f"{name_or_path}: no such bundle; give the path of a folder with configs/inference.json, "
         f"or one of: {', '.join(names())}"
     )
-
-
-def is_ours(bundle: Path) -> bool:
-    """Whether a bundle came with nestseg; any other is somebody else's code."""
-    return bundle.resolve().parent == home().resolve()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from nestseg.runtime import choices
 from nestseg.runtime.choices import Precision, Runtime
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import InputError, check_bool, check_number
 
 Tta = Literal["none", "mirror"]
 Level = int | Literal["auto"] | None
@@ -30,6 +31,9 @@ class SegmentOptions:
         runtime: library that computes it; ``"auto"`` measures those that are installed.
         gentle: tiles of half the size, one at a time: for another attempt with less memory. The
             mask may change with it.
+
+    Raises:
+        InputError: an option has a value that it does not take; one line.
     """
 
     tta: Tta = "none"
@@ -40,6 +44,18 @@ class SegmentOptions:
     precision: Precision = "fp32"
     runtime: Runtime = "auto"
     gentle: bool = False
+
+    def __post_init__(self) -> None:
+        if self.tta not in get_args(Tta):
+            raise InputError(f"tta {self.tta!r}: give one of {', '.join(get_args(Tta))}")
+        if self.level is not None and self.level != "auto":
+            check_number("level", self.level, 1, whole=True)
+        folders: Any = self.ensemble
+        if type(folders) is not tuple or not all(isinstance(one, Path) for one in folders):
+            raise InputError(f"ensemble {folders!r}: give a tuple of Path objects")
+        for name in ("save_probabilities", "save_uncertainty", "gentle"):
+            check_bool(name, getattr(self, name))
+        choices.check(self.precision, self.runtime)
 
     def settings(self) -> dict[str, Any]:
         """What a digest of a run's settings holds of this, for ``json.dumps``.

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from monai.data.meta_tensor import MetaTensor
-from monai.transforms import Invertd
+from monai.transforms import AsDiscreted, Compose, Invertd
 
 from nestseg_prep.affine import corner_distance
+from nestseg_prep.errors import InputError
 from nestseg_prep.regrid import Regrid
 from nestseg_prep.volume import Volume
 
 _SAME_PLACE_MM = 1e-3
 _PLACED_BY_AFFINE = frozenset({"Orientation", "SpatialResample", "SlabResample", "SpatialPad"})
 """Transforms that move voxels as the affine says, and that no voxel of the image is lost in."""
+
+LABELS_BY_NEAREST: Final = (
+    "labels went back to the image by the nearest voxel: the bundle would interpolate between "
+    "label numbers"
+)
 
 Array = npt.NDArray[Any]
 
@@ -41,7 +48,10 @@ def regrid(image: MetaTensor, volume: Volume) -> Regrid | None:
 
 
 def inverted(labels: Array, data: Mapping[Any, Any], invert: Invertd, volume: Volume) -> Array:
-    """A map on the voxels of the image, by the inverse of each transform.
+    """Take a map back to the voxels of the image by the inverse of each transform.
+
+    Each voxel takes the value of the nearest one, whatever the bundle says: values between two
+    label numbers are other labels.
 
     Args:
         labels: ``(i, j, k)`` on the network's grid.
@@ -52,8 +62,50 @@ def inverted(labels: Array, data: Mapping[Any, Any], invert: Invertd, volume: Vo
     Raises:
         RuntimeError: the map came back on another grid than the image's.
     """
-    found = invert({**data, "pred": MetaTensor(np.asarray(labels, np.float32)[None])})["pred"]
+    nearest = copy.copy(invert)
+    nearest.nearest_interp = (True,) * len(invert.keys)
+    found = nearest({**data, "pred": MetaTensor(np.asarray(labels, np.float32)[None])})["pred"]
     return on_source_grid(found, volume, labels.dtype)
+
+
+def send_labels_by_nearest(postprocessing: Any) -> bool:
+    """Make a bundle's postprocessing take labels back by the nearest voxel.
+
+    ``Invertd`` with ``nearest_interp=False`` is right for logits. Behind a step that made labels of
+    them it would interpolate between label numbers, and storing them as integers would round down.
+
+    Args:
+        postprocessing: a ``Compose``, whose steps are changed in place; anything else stays as it
+            is.
+
+    Returns:
+        Whether any step was changed.
+    """
+    labels: set[Any] = set()
+    changed = False
+    if not isinstance(postprocessing, Compose):
+        return False
+    flat: Any = postprocessing
+    for step in flat.flatten().transforms:
+        if isinstance(step, AsDiscreted):
+            labels.update(_label_keys(step))
+        elif isinstance(step, Invertd):
+            wanted = tuple(
+                nearest or key in labels
+                for key, nearest in zip(step.keys, step.nearest_interp, strict=True)
+            )
+            changed |= wanted != tuple(step.nearest_interp)
+            step.nearest_interp = wanted
+    return changed
+
+
+def _label_keys(step: AsDiscreted) -> Iterator[Any]:
+    """Keys whose logits become label numbers; one-hot maps may be interpolated."""
+    for key, argmax, threshold, rounding, to_onehot in zip(
+        step.keys, step.argmax, step.threshold, step.rounding, step.to_onehot, strict=True
+    ):
+        if to_onehot is None and (argmax or rounding or threshold is not None):
+            yield key
 
 
 def on_source_grid(mask: MetaTensor, volume: Volume, kind: npt.DTypeLike) -> Array:
@@ -61,8 +113,15 @@ def on_source_grid(mask: MetaTensor, volume: Volume, kind: npt.DTypeLike) -> Arr
 
     Raises:
         RuntimeError: it does not.
+        InputError: it holds something else than labels: they were interpolated, or never made.
     """
-    array = np.asarray(mask[0].cpu(), dtype=kind)
+    values = np.asarray(mask[0].cpu())
+    array = values.astype(kind)
+    if not np.array_equal(array, values):
+        raise InputError(
+            "the bundle's postprocessing gives values that are not labels (whole numbers from 0 to "
+            f"{np.iinfo(kind).max}); set nearest_interp of its Invertd to true"
+        )
     if (
         array.shape != volume.shape
         or corner_distance(mask.affine, volume.affine, volume.shape) > _SAME_PLACE_MM

@@ -25,7 +25,7 @@ def check(
     bundles: Bundles,
     *,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Run the bundle's code even if the audit refuses it.")
+        bool, typer.Option("--trust", help="Trust the bundles' code from now on: run it uncaged.")
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Demand a manifest; warnings fail the check too.")
@@ -34,7 +34,7 @@ def check(
         Path | None, typer.Option("--schema", help="MONAI's JSON schema for the metadata.")
     ] = None,
 ) -> None:
-    """Audit bundles without running them, then check what runs: exit code 1 if one fails."""
+    """Check that bundles run, in a cage if they are not trusted. Exit code 1 if one fails."""
     failed = [name for name in bundles if not _check(name, trust, strict, schema)]
     raise typer.Exit(1 if failed else 0)
 
@@ -47,7 +47,7 @@ def render(
     ] = None,
 ) -> None:
     """Render the configs of bundles from their recipes."""
-    from nestseg.bundle import locate, recipe
+    from nestseg.bundle import locate, recipe, trust
     from nestseg_prep.errors import InputError
 
     for folder in bundles or recipe.recipes(locate.home()):
@@ -55,6 +55,7 @@ def render(
             raise InputError(f"{folder}: no {recipe.RECIPE} to render; check the path")
         recipe.write(folder)
         typer.echo(folder)
+    trust.write_digests(locate.home())
 
 
 @app.command()
@@ -77,9 +78,18 @@ def quantize(
     data: Annotated[Path, typer.Option("--data", help="Data set; its validation cases are used.")],
 ) -> None:
     """Calibrate a bundle for --precision int8; exit code 1 if its masks would be worse."""
+    from nestseg.bundle import cage, locate, trust
+    from nestseg.bundle.kernel import Grants
     from nestseg.cli import bundles, tables
 
     folder = bundles.find(bundle)
+    if trust.needs_cage(folder):
+        from nestseg_prep.cohort import cases
+
+        files = [Path(path) for case in cases(data.resolve(), "val") for path in case.values()]
+        read = (locate.home(), folder, data.resolve(), *files)
+        arguments = ["bundle", "quantize", str(folder), f"--data={data.resolve()}"]
+        raise typer.Exit(cage.run("nestseg.cli", arguments, Grants(read, (folder / "models",))))
     with tables.stderr.status("Calibrating …"):
         from nestseg.pruning import quantize as making
 
@@ -98,18 +108,24 @@ def _check(name: str, trust: bool, strict: bool, schema: Path | None) -> bool:
 
     path = locate.find(name) if name in locate.names() else Path(name)
     with archive.opened(path) as folder:
-        from nestseg.bundle import audit, checks, findings, manifest
+        from nestseg.bundle import checks, findings, manifest
+        from nestseg.bundle.review import review
+        from nestseg.cli import bundles
 
-        found = manifest.check(folder, demanded=strict) + audit.audit(folder)
-        stopped = bool(findings.errors(found)) and not trust
-        if not stopped:
-            found += checks.run(folder, schema)
-        passed = not (found if strict else findings.errors(found))
-        _print(folder.name, found, passed=passed, stopped=stopped)
+        bundles.admit(folder, trust=trust)
+        found = manifest.check(folder, demanded=strict)
+        changed = bool(findings.failing(found, strict=False))
+        found += review(folder)
+        if changed:
+            typer.echo(f"{folder.name}: not run: it is not as its manifest lists it", err=True)
+        else:
+            found += checks.check(folder, schema)
+        passed = not findings.failing(found, strict=strict)
+        _print(folder.name, found, passed=passed)
     return passed
 
 
-def _print(name: str, found: list[Finding], *, passed: bool, stopped: bool) -> None:
+def _print(name: str, found: list[Finding], *, passed: bool) -> None:
     from nestseg.cli import tables
 
     if tables.console.is_terminal and found:
@@ -117,8 +133,6 @@ def _print(name: str, found: list[Finding], *, passed: bool, stopped: bool) -> N
     else:
         for finding in found:
             typer.echo(f"{name}: {finding.severity}: {finding.line}")
-    if stopped:
-        typer.echo(f"{name}: not run: the audit refused it", err=True)
     typer.echo(f"{name}: {'passed' if passed else 'failed'}")
 
 
@@ -132,7 +146,7 @@ def _table(name: str, found: list[Finding]) -> None:
         column.no_wrap = False
         column.overflow = "fold"
     for finding in found:
-        colour = "red" if finding.severity == "error" else "yellow"
+        colour = {"error": "red", "warning": "yellow"}.get(finding.severity, "dim")
         cells = (finding.file, finding.place, finding.problem, finding.remedy)
         rows.add_row(f"[{colour}]{finding.severity}[/]", *(escape(cell) for cell in cells))
     tables.console.print(rows)

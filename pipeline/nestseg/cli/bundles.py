@@ -1,22 +1,52 @@
-"""The bundle that a person named."""
+"""The bundle that a person named, and where its code may run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from nestseg.bundle import locate
+from nestseg.bundle import cage, kernel, locate, manifest
+from nestseg.bundle import trust as trusted
+from nestseg.bundle.findings import failing
 from nestseg.cli import tables
+from nestseg_prep.errors import InputError
 
 
-def find(name_or_path: str) -> Path:
-    """The folder of a bundle; says on stderr if it is somebody else's code.
+def find(name_or_path: str, *, trust: bool = False) -> Path:
+    """The folder of a bundle; says on stderr if its code runs in a cage.
+
+    Args:
+        name_or_path: name of one of nestseg's bundles, or a bundle folder.
+        trust: whether to trust the bundle's code from now on.
 
     Raises:
-        InputError: there is no such bundle; the message lists those that there are.
+        InputError: there is no such bundle (the message lists those that there are), or it needs a
+            cage and this system cannot hold one.
     """
     folder = locate.find(name_or_path)
-    if not locate.is_ours(folder):
-        tables.stderr.print(
-            f"[yellow]{folder.name} did not come with nestseg: its configs are code and are run[/]"
-        )
+    check_manifest(folder)
+    admit(folder, trust=trust)
     return folder
+
+
+def check_manifest(folder: Path) -> None:
+    """Pass if a bundle has no manifest, or is as its manifest lists it.
+
+    Raises:
+        InputError: a file is missing, changed or not listed.
+    """
+    if found := failing(manifest.check(folder, demanded=False), strict=False):
+        raise InputError(f"{folder.name}: {found[0].line}")
+
+
+def admit(folder: Path, *, trust: bool) -> None:
+    """Trust a bundle, or say on stderr that it runs in a cage; errors as of :func:`find`."""
+    if trust:
+        trusted.remember(folder)
+    elif trusted.needs_cage(folder):
+        if reason := kernel.unavailable():
+            raise InputError(
+                f"{folder.name} did not come with nestseg, and cannot be caged here: {reason}; "
+                f"{cage.REMEDY}"
+            )
+        line = f"{folder.name} did not come with nestseg: its code runs in a cage"
+        tables.stderr.print(line, style="yellow", soft_wrap=True, markup=False, highlight=False)

@@ -10,20 +10,12 @@ from nestseg_prep.errors import InputError
 from nestseg_prep.site_key import mark_folder
 
 
-def refuse_unlisted(bundle: Path) -> None:
-    """Raise an InputError if the static audit finds anything in a bundle from elsewhere."""
-    from nestseg.bundle.auditing import refusals
-
-    found = refusals(bundle)
-    if found:
-        more = f" (and {len(found) - 1} more: `nestseg bundle check`)" if len(found) > 1 else ""
-        raise InputError(f"{bundle.name}: {found[0]}{more}; --trust runs it all the same")
-
-
 def check_writable(out: Path, inputs: list[Path]) -> None:
     """Make the output folder, and raise an InputError if it takes no results."""
     resolved = out.resolve()
-    if any(resolved.is_relative_to(path.resolve()) for path in inputs if path.is_dir()):
+    # Unlike Path.is_dir, this raises nothing for an input that cannot be read.
+    folders = [path for path in inputs if os.path.isdir(path)]  # noqa: PTH112
+    if any(resolved.is_relative_to(folder.resolve()) for folder in folders):
         raise InputError(f"{out}: lies inside the input; give a folder outside of it")
     try:
         out.mkdir(parents=True, exist_ok=True)

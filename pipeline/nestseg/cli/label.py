@@ -7,7 +7,6 @@ from pathlib import Path
 from nestseg.cli import bundles as named
 from nestseg.cli import tables
 from nestseg.label import start
-from nestseg.label.work import check
 from nestseg.pacs.addresses import Web, parse
 from nestseg_prep.errors import InputError
 
@@ -30,19 +29,17 @@ def run(
         work: the working folder.
         host: address to listen on.
         port: TCP.
-        trust: whether to run bundles that the audit refuses.
+        trust: whether to trust the bundles' code from now on.
         tls: certificate and key; both or neither.
 
     Raises:
         InputError: nothing could be started; the line says why.
     """
     start.check_installed()
-    folders = [named.find(name.strip()) for name in bundles.split(",") if name.strip()]
+    wanted = [name.strip() for name in bundles.split(",") if name.strip()]
+    folders = [named.find(name, trust=trust) for name in wanted]
     if not folders:
         raise InputError("no bundles; give --bundles with names or folders")
-    if not trust:
-        for folder in folders:
-            check(folder)
     if "://" in studies:
         address = parse(studies)
         if not isinstance(address, Web):
@@ -64,7 +61,6 @@ def run(
         work.resolve(),
         host,
         port,
-        trust,
         certificate,
     )
     start.run(options)

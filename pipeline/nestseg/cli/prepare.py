@@ -10,8 +10,11 @@ from nestseg_prep.errors import InputError
 from nestseg_prep.prepare import RECORD_NAME, Outcome, prepare
 
 
-def run(folder: Path, out: Path, rules: Rules) -> None:
+def run(folder: Path, out: Path, rules: Rules) -> int:
     """Write every series of ``folder`` that the rules accept into ``out``.
+
+    Returns:
+        0, or 1 if a series failed or a folder could not be read, so that series may be missing.
 
     Raises:
         InputError: a folder cannot be read or written, or no series could be prepared.
@@ -35,5 +38,7 @@ def run(folder: Path, out: Path, rules: Rules) -> None:
         )
     tables.console.print(rows)
     tables.console.print(f"Record: {out / RECORD_NAME}")
+    tables.say_unseen(report.scanned.unseen)
     if not report.count("written") + report.count("kept"):
         raise InputError(f"{folder}: no series that can be prepared; `nestseg scan` says why")
+    return 1 if report.scanned.unseen or report.count("failed") else 0

@@ -6,8 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nestseg.bundle import locate
-from nestseg.cli import tables
+from nestseg.bundle import cage, locate, trust
+from nestseg.bundle.kernel import Grants
+from nestseg.cli import bundles, tables
 from nestseg_prep.errors import InputError
 from nestseg_prep.prepared import RECORD_NAME
 
@@ -28,11 +29,12 @@ def run(dataset: Path, bundle_name: str, out: Path) -> int:
         InputError: nothing could be started: no such bundle or data set, or ``out`` is no folder;
             or no case could be prepared.
     """
-    folder = locate.find(bundle_name)
-    if not locate.is_ours(folder):
-        tables.stderr.print(
-            f"[yellow]{folder.name} did not come with nestseg: its configs are code and are run[/]"
-        )
+    folder = bundles.find(bundle_name)
+    if trust.needs_cage(folder):
+        out.mkdir(parents=True, exist_ok=True)
+        arguments = ["prepare", str(dataset), "--bundle", str(folder), "--out", str(out.resolve())]
+        grants = Grants(read=(locate.home(), folder, dataset.resolve()), write=(out.resolve(),))
+        return cage.run("nestseg.cli", arguments, grants)
     with tables.stderr.status("Reading the recipe …"):
         from nestseg.bundle.training import read_pipeline
         from nestseg_prep.transforms.prepare import prepare_training_set

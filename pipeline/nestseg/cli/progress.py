@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -23,11 +24,13 @@ from rich.progress import (
 
 from nestseg.batch.events import Event, Kind, Listener
 from nestseg.cli import tables
+from nestseg_prep.dicom.references import OtherFile
 
 _ENDED = (Kind.DONE, Kind.FAILED)
 _TO_RUN = (Kind.FOUND, Kind.CHANGED)
 _SENTENCES = {
     Kind.TAKEN_OVER: "the run before is {text}; this one goes on where it was",
+    Kind.REBUILT: "there was no journal; {text} cases are kept as run.json proves them",
     Kind.CHANGED: "{case}: {text}; it is segmented again",
     Kind.RETRY: "{case}: {text}; it will be tried again",
     Kind.FAILED: "nestseg: {case}: {text}",
@@ -59,6 +62,16 @@ def say_end(text: str, code: int, *, as_json: bool) -> None:
         _write_json(event, show_phi=False)
     else:
         _say(tables.stderr, f"nestseg: {text}")
+
+
+def say_unseen(unseen: Sequence[OtherFile], *, as_json: bool, show_phi: bool) -> None:
+    """Which folders of the inputs could not be read."""
+    if unseen and as_json:
+        reasons = dict(Counter(other.finding.detail for other in unseen))
+        paths = {"paths": [str(other.path) for other in unseen]} if show_phi else {}
+        _write_json(Event(Kind.UNSEEN, facts={"reasons": reasons} | paths), show_phi=False)
+    elif unseen:
+        tables.say_unseen(unseen, show_phi=show_phi)
 
 
 class _Lines:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from nestseg.bundle import cage, locate, trust
+from nestseg.bundle.kernel import Grants
 from nestseg.cli import bundles, tables
 
 if TYPE_CHECKING:
@@ -39,6 +42,10 @@ def run(
         InputError: nothing could be pruned; nothing was written.
     """
     folder = bundles.find(bundle_name)
+    if trust.needs_cage(folder):
+        budgets = {"tolerance": tolerance, "budget-ms": budget_ms, "budget-mb": budget_mb}
+        given = [f"--{name}={value}" for name, value in budgets.items() if value is not None]
+        return _caged(folder, data.resolve(), out.resolve(), given)
     with tables.stderr.status("Loading the model …"):
         from nestseg.pruning import choice, prune
 
@@ -61,6 +68,25 @@ def run(
         soft_wrap=True,
     )
     return SOME_FAILED if scoring.failed else ALL_SCORED
+
+
+def _caged(folder: Path, data: Path, out: Path, options: list[str]) -> int:
+    """Run the same command in a cage; its output is written beside the place that it is for."""
+    from nestseg_prep.cohort import cases
+    from nestseg_prep.errors import InputError
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: is there already; give a new folder or remove it")
+    files = [Path(path) for case in cases(data, "val") for path in case.values()]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.partial-") as staging:
+        made = Path(staging) / out.name
+        arguments = ["prune", str(folder), f"--data={data}", f"--out={made}", *options]
+        read = (locate.home(), folder, data, *files)
+        code = cage.run("nestseg.cli", arguments, Grants(read, (Path(staging),), processes=True))
+        if made.is_dir():
+            made.replace(out)
+    return code
 
 
 def _report(record: Record) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from rich.markup import escape
@@ -25,7 +26,7 @@ def run(
     as_json: bool,
     show_phi: bool,
     selection: Selection | None = None,
-) -> None:
+) -> int:
     """Print the series of a folder.
 
     Args:
@@ -35,12 +36,23 @@ def run(
         show_phi: also show what may lead to a patient.
         selection: rules to explain: which series they take, and why not the others.
 
+    Returns:
+        0, or 1 if a folder could not be read, so that series may be missing.
+
     Raises:
         InputError: there is no such folder, or there is nothing in it.
     """
     with tempfile.TemporaryDirectory(prefix="nestseg-") as unpacked:
         pictures = bool(selection and selection.pictures)
         found = scan_with_progress([folder], Path(unpacked), rules, pictures=pictures)
+    _print(found, selection, as_json=as_json, show_phi=show_phi)
+    tables.say_unseen(found.unseen, show_phi=show_phi)
+    return 1 if found.unseen else 0
+
+
+def _print(
+    found: ScanResult, selection: Selection | None, *, as_json: bool, show_phi: bool
+) -> None:
     if selection is not None:
         from nestseg.cli import choice
 
@@ -56,9 +68,12 @@ def run(
     if as_json:
         tables.console.print_json(json.dumps(found.to_json(show_phi=show_phi)))
         return
+    parts = any(ref.part for ref in found.series)
     rows = tables.table(
         f"{len(found.series)} series in {_studies(found)}",
-        *("study", "series", "modality", "plane", "shape voxels", "spacing mm", "verdict"),
+        *("study", "series", "modality", "plane", "shape voxels", "spacing mm"),
+        *(("part",) if parts else ()),
+        "verdict",
         *(("paths",) if show_phi else ()),
     )
     for ref in sorted(found.series, key=lambda ref: (ref.study_key, ref.kind, ref.key)):
@@ -67,12 +82,13 @@ def run(
             ref.key,
             tables.modality(ref),
             *tables.geometry(ref),
+            *([escape(ref.part)] if parts else []),
             verdict(ref),
             *([escape(str(ref.files[0]))] if show_phi else []),
         )
     tables.console.print(rows)
     if found.others:
-        tables.console.print(f"Files that are no series: {tables.counted(found.others)}")
+        tables.console.print(f"Files skipped: {tables.counted(found.others)}")
 
 
 def scan_with_progress(
@@ -106,8 +122,9 @@ def scan_with_progress(
 def check_exist(paths: list[Path]) -> None:
     """Raise an InputError for the first path that is not there."""
     for path in paths:
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder; check the path")
+        with suppress(OSError):  # it is there, but cannot be read: the walk says so
+            if not path.exists():
+                raise InputError(f"{path}: no such file or folder; check the path")
 
 
 def verdict(ref: SeriesRef) -> str:

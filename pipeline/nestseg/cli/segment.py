@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nestseg.batch.stops import ExitCode, StopError
-from nestseg.bundle import locate
 from nestseg.bundle.options import SegmentOptions
 from nestseg.bundle.selection import read_selection
 from nestseg.cli import bundles, checks, signals, tables
@@ -45,7 +44,7 @@ def run(  # noqa: PLR0913  what the command line says
         paths: folders or files.
         bundle_name: of one of nestseg's, or the folder of another.
         out: folder for the results.
-        trust: whether to run a bundle from elsewhere that the static audit refuses.
+        trust: whether to trust the code of bundles from elsewhere from now on.
         dicom: how to write DICOM SEG, with SR; ``None`` for neither.
         selection: which series, instead of the bundle's own rules.
         rules: what is refused.
@@ -57,8 +56,8 @@ def run(  # noqa: PLR0913  what the command line says
         See :class:`nestseg.batch.stops.ExitCode`.
 
     Raises:
-        InputError: nothing could be started: no such input, bundle or weights, the audit refuses
-            the bundle, nothing fits, or ``out`` cannot be written.
+        InputError: nothing could be started: no such input, bundle or weights, the bundle cannot
+            be caged, nothing fits, or ``out`` cannot be written.
     """
     from nestseg.batch import session
     from nestseg.batch.discovery import Inputs
@@ -66,11 +65,11 @@ def run(  # noqa: PLR0913  what the command line says
 
     manner = manner or Manner()
     manner.check()
-    folder = bundles.find(bundle_name)
+    folder = bundles.find(bundle_name, trust=trust)
     options = options or SegmentOptions()
-    for one in (folder, *options.ensemble):
-        if not locate.is_ours(one) and not trust:
-            checks.refuse_unlisted(one)
+    for one in options.ensemble:
+        bundles.check_manifest(one)
+        bundles.admit(one, trust=trust)
     selection = selection or read_selection(folder)
     check_exist(paths)
     with ExitStack() as stack:
@@ -85,6 +84,7 @@ def run(  # noqa: PLR0913  what the command line says
         except StopError as error:
             progress.say_end(f"{out}: {error}", error.code, as_json=manner.log_json)
             return error.code
+    progress.say_unseen(ending.unseen, as_json=manner.log_json, show_phi=manner.show_phi)
     return _report(ending, paths[0], out, stop, dicom=dicom is not None)
 
 
@@ -145,20 +145,27 @@ def run_with_pacs(
     """
     if bool(paths) == bool(pacs.source):
         raise InputError("give folders or files, or --from with an address")
-    from nestseg.cli import network
+    from nestseg.cli import network, progress
 
-    address = network.check_address(pacs.send_to)
+    address = network.check_address(pacs.send_to, pacs.tls)
     if pacs.source:
-        with network.fetched(pacs.source, out, selection.modalities) as folder:
+        with network.fetched(pacs.source, out, selection.modalities, pacs.tls) as folder:
             code = run([folder], bundle_name, out, selection=selection, **options)
     else:
         code = run(paths, bundle_name, out, selection=selection, **options)
     if code not in (ExitCode.ALL_DONE, ExitCode.SOME_FAILED):
         return code
     if pacs.deidentify:
+        from nestseg.batch.session import restamp
         from nestseg.cli.deidentify import results
 
         results(out)
+        manner: Manner = options.get("manner") or Manner()
+        try:
+            restamp(out, manner.shard)
+        except StopError as error:
+            progress.say_end(f"{out}: {error}", error.code, as_json=manner.log_json)
+            return error.code
     if address:
         code = max(code, network.send_folder([out], address, patient=True))
     return code
@@ -184,7 +191,8 @@ def _report(ending: Ending, first: Path, out: Path, stop: signals.Stop, *, dicom
     )
     if not ending.finished:
         return 128 + stop.number
-    return ExitCode.ALL_DONE if done == len(cases) else ExitCode.SOME_FAILED
+    complete = done == len(cases) and not ending.unseen
+    return ExitCode.ALL_DONE if complete else ExitCode.SOME_FAILED
 
 
 def _page(out: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -12,7 +13,11 @@ from rich.table import Table
 
 from nestseg_prep.dicom.references import OtherFile, SeriesRef
 
+if TYPE_CHECKING:
+    from nestseg.batch.view import CaseRow
+
 _PIPE_WIDTH = 132
+_LONGEST_CODE = 20  # of a flag or finding, but for the rarest
 
 console = Console()
 if not console.is_terminal:  # a pipe or a file has no width: do not fold at 80 columns
@@ -21,12 +26,33 @@ stderr = Console(stderr=True)
 
 
 def table(title: str, *columns: str) -> Table:
-    """An empty table; columns whose name ends in a unit are right-aligned, only the last folds."""
+    """Make an empty table.
+
+    Columns whose name ends in a unit are right-aligned, and their names fold where there is little
+    room. Of the others only the last folds; its words are never cut.
+    """
     made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        right = column.split()[-1] in {"mm", "ml", "s", "ms", "voxels", "MB", "Dice"}
+        right = column.split()[-1] in {
+            "mm",
+            "ml",
+            "mm²",
+            "pixels",
+            "uncertainty",
+            "s",
+            "ms",
+            "voxels",
+            "MB",
+            "Dice",
+        }
         last = column == columns[-1]
-        made.add_column(column, justify="right" if right else "left", no_wrap=not last)
+        made.add_column(
+            column,
+            justify="right" if right else "left",
+            no_wrap=not (last or right),
+            overflow="fold" if last else "ellipsis",
+            min_width=_LONGEST_CODE if last and len(columns) > 2 else None,
+        )
     return made
 
 
@@ -48,9 +74,9 @@ def by(numbers: Sequence[float] | None, digits: str = "g") -> str:
     return "–" if numbers is None else "×".join(format(n, digits) for n in numbers)
 
 
-def modality(ref: SeriesRef) -> str:
-    """Modality of a series; a NIfTI file has none."""
-    return "NIfTI" if ref.kind == "nifti" else ref.modality or "–"
+def modality(ref: SeriesRef | CaseRow) -> str:
+    """Modality of a series; a NIfTI file does not say it."""
+    return "unknown (NIfTI)" if ref.kind == "nifti" else ref.modality or "–"
 
 
 def geometry(ref: SeriesRef) -> tuple[str, str, str]:
@@ -59,6 +85,25 @@ def geometry(ref: SeriesRef) -> tuple[str, str, str]:
 
 
 def counted(others: Iterable[OtherFile]) -> str:
-    """``"2 not-an-image-file, 1 no-pixels"``."""
-    counts = Counter(str(other.finding.code) for other in others)
-    return ", ".join(f"{count} {code}" for code, count in sorted(counts.items()))
+    """``"2 unreadable (EIO), 1 no-pixels"``: details name no file and no patient."""
+    counts = Counter((str(other.finding.code), other.finding.detail) for other in others)
+    return ", ".join(
+        f"{count} {code} ({detail})" if detail else f"{count} {code}"
+        for (code, detail), count in sorted(counts.items())
+    )
+
+
+def say_unseen(unseen: Sequence[OtherFile], *, show_phi: bool = False) -> None:
+    """Say on stderr that folders could not be read, and why; which ones only with ``show_phi``."""
+    if not unseen:
+        return
+    reasons = Counter(other.finding.detail for other in unseen)
+    why = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    what = "1 folder or archive" if len(unseen) == 1 else f"{len(unseen)} folders or archives"
+    lines = [
+        f"nestseg: {what} cannot be read ({why}), and the content was left out; "
+        "fix that and run the same command again"
+    ]
+    lines += [f"  {other.path} ({other.finding.detail})" for other in unseen if show_phi]
+    for line in lines:
+        stderr.print(line, soft_wrap=True, markup=False, highlight=False)

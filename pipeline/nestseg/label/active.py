@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 
+from nestseg.label import caged as cages
 from nestseg.label.images import read_image
 from nestseg.label.models import digest
 from nestseg.label.scores import Scores
 from nestseg.label.uncertainty import Measure, Uncertainty
 from nestseg_prep.errors import InputError, describe
+from nestseg_prep.volume import Volume
 
 _SERVED: Final = 3600.0
 _FAILED: Final = -1.0  # comes last, and is not tried again with the same weights
@@ -39,11 +42,14 @@ class Uncertain(ScoringMethod):
         bundle: working copy of the bundle.
         measure: what the score is; the other measures of the same pass are kept too.
         scores: where scores are kept.
+        caged: whether the bundle's code runs in cages only.
     """
 
-    def __init__(self, bundle: Path, measure: Measure, scores: Scores) -> None:
+    def __init__(
+        self, bundle: Path, measure: Measure, scores: Scores, *, caged: bool = False
+    ) -> None:
         super().__init__(f"{bundle.name}: {_TEXTS[measure]}")
-        self._bundle, self._scores = bundle, scores
+        self._bundle, self._scores, self._caged = bundle, scores, caged
         self._name = method_name(bundle, measure)
 
     @property
@@ -68,9 +74,9 @@ class Uncertain(ScoringMethod):
         for done, image in enumerate(waiting):
             if done and time.monotonic() - start > limit:
                 break
-            model = model or Uncertainty(self._bundle)
+            model = model or self._model()
             try:
-                found = model.measure(read_image(datastore.source(image)))
+                found = model(read_image(datastore.source(image)))
             except Exception as error:  # noqa: BLE001  whatever an image holds, the next one counts
                 _LOG.warning("an image has no score: %s", describe(error))
                 failed.append(image)
@@ -78,6 +84,11 @@ class Uncertain(ScoringMethod):
             values = {method_name(self._bundle, name): value for name, value in found.items()}
             self._scores.put(image, weights, values or {self._name: _FAILED})
         return {"scored": len(waiting) - len(failed), "failed": len(failed)}
+
+    def _model(self) -> Callable[[Volume], dict[Measure, float]]:
+        if self._caged:
+            return partial(cages.measure, self._bundle)
+        return Uncertainty(self._bundle).measure
 
 
 class MostUncertain(Strategy):

@@ -6,6 +6,7 @@ import copy
 import os
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,25 +18,24 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.sessions import Sessions
 
 from nestseg import __version__
-from nestseg.bundle.built import BundleConfig
+from nestseg.bundle import trust
 from nestseg.bundle.locate import find
 from nestseg.bundle.selection import read_selection
-from nestseg.label import places
+from nestseg.label import caged, places
 from nestseg.label.active import MostUncertain, Uncertain, method_name
 from nestseg.label.batch import BatchSegment
 from nestseg.label.infer import SegmentTask
-from nestseg.label.models import Models, levels_of
+from nestseg.label.models import Models
 from nestseg.label.pacs_studies import PacsStudies
 from nestseg.label.scores import Scores
 from nestseg.label.studies import Studies
 from nestseg.label.train import FineTune
-from nestseg.label.uncertainty import measures_of
-from nestseg.label.work import Work, check
+from nestseg.label.traits import Traits, traits
+from nestseg.label.work import Work
 from nestseg.outputs.dicom.algorithm import Algorithm
 from nestseg.pacs.addresses import Web
 from nestseg_prep.errors import InputError
 
-_TRUSTED: Final = "true"
 _BOTH: Final = ("CT", "MR")
 _SCORE_SECONDS: Final = 20.0
 
@@ -46,8 +46,7 @@ class NestsegApp(MONAILabelApp):
     Args:
         app_dir: folder of ``main.py``.
         studies: a folder, or the address of a DICOMweb server.
-        conf: ``bundles``; ``work``, the working folder (default: in ``app_dir``); ``trust``, to run
-            bundles that the audit refuses.
+        conf: ``bundles``; ``work``, the working folder (default: in ``app_dir``).
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
@@ -61,10 +60,11 @@ class NestsegApp(MONAILabelApp):
         self._bundles: dict[str, Path] = {}
         self._sources: dict[str, Path] = {}
         for source in map(find, wanted):
-            if conf.get("trust") != _TRUSTED:
-                check(source)
             self._sources[source.name] = source
             self._bundles[source.name] = self._work.adopt(source)
+        in_cages = [name for name, source in self._sources.items() if trust.needs_cage(source)]
+        self._work = replace(self._work, caged=frozenset(in_cages))
+        self._traits = {name: self._traits_of(bundle) for name, bundle in self._bundles.items()}
         self._models = Models(self._work)
         self._methods = self._uncertain()
         self._tasks = self._segment_tasks()
@@ -163,12 +163,16 @@ class NestsegApp(MONAILabelApp):
     def _load_sessions(self, load: bool = False) -> Any:
         return Sessions(str(self._work.sessions)) if load else None
 
+    def _traits_of(self, bundle: Path) -> Traits:
+        return caged.traits(bundle) if bundle.name in self._work.caged else traits(bundle)
+
     def _uncertain(self) -> dict[str, Uncertain]:
         scores, methods = Scores(self._work.scores), {}
         for bundle in self._bundles.values():
-            network = BundleConfig(bundle, "inference.json").build("network_def")
-            for measure in measures_of(network):
-                methods[method_name(bundle, measure)] = Uncertain(bundle, measure, scores)
+            in_cage = bundle.name in self._work.caged
+            for measure in self._traits[bundle.name].measures:
+                method = Uncertain(bundle, measure, scores, caged=in_cage)
+                methods[method_name(bundle, measure)] = method
         return methods
 
     def _segment_tasks(self) -> dict[str, SegmentTask]:
@@ -176,7 +180,7 @@ class NestsegApp(MONAILabelApp):
         for name, bundle in self._bundles.items():
             source = self._sources[name]
             tasks[name] = SegmentTask(source, bundle, self._models)
-            for level in levels_of(bundle):
+            for level in self._traits[name].levels:
                 tasks[f"{name}_L{level}"] = SegmentTask(source, bundle, self._models, level)
         return tasks
 

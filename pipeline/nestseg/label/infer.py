@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from nestseg.label.images import ending, read_image, write_labels
 from nestseg.label.models import Models, digest
 from nestseg.label.work import WEIGHTS
 from nestseg.outputs.dicom.algorithm import Algorithm
-from nestseg.outputs.volumetry import volumes_ml
+from nestseg.outputs.volumetry import sizes
 from nestseg_prep.errors import InputError
 
 
@@ -105,7 +106,7 @@ class SegmentTask(InferTask):
         )
         result = {
             "label_names": self.labels,
-            "volumes_ml": volumes_ml(mask, bundle.labels),
+            **asdict(sizes(mask, bundle.labels)),
             "bundle": bundle.name,
             "version": bundle.version,
             "weights_sha256": bundle.weights_sha256,

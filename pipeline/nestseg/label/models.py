@@ -8,22 +8,17 @@ import shutil
 import tempfile
 from collections import OrderedDict
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
+from nestseg.bundle.caged import CagedBundle, open_caged
 from nestseg.bundle.loaded import LoadedBundle, load
+from nestseg.bundle.options import SegmentOptions
 from nestseg.label.work import WEIGHTS, Work
 from nestseg.pruning.candidates import prunable_network, write_level
 from nestseg_prep.errors import InputError
 
 _KEPT: Final = 4
-
-
-def levels_of(bundle: Path) -> tuple[int, ...]:
-    """The levels that a bundle can be pruned to, rising; none where its network has one head."""
-    try:
-        return tuple(prunable_network(bundle).levels)
-    except InputError:
-        return ()
+_Key: TypeAlias = tuple[Path, str, int | None]
 
 
 def digest(bundle: Path) -> str:
@@ -47,9 +42,9 @@ class Models:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._loaded: OrderedDict[tuple[Path, str], LoadedBundle] = OrderedDict()
+        self._loaded: OrderedDict[_Key, LoadedBundle | CagedBundle] = OrderedDict()
 
-    def get(self, bundle: Path, level: int | None = None) -> LoadedBundle:
+    def get(self, bundle: Path, level: int | None = None) -> LoadedBundle | CagedBundle:
         """A bundle with the weights that it has now.
 
         Args:
@@ -60,14 +55,18 @@ class Models:
             InputError: its weights are missing, damaged or those of another network.
         """
         now = digest(bundle)
-        folder = bundle if level is None else self._pruned(bundle, now, level)
-        key = (folder, now)
+        key = (bundle, now, level)
         if key not in self._loaded:
-            self._loaded[key] = load(folder)
+            self._loaded[key] = self._load(bundle, now, level)
             while len(self._loaded) > _KEPT:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(key)
         return self._loaded[key]
+
+    def _load(self, bundle: Path, now: str, level: int | None) -> LoadedBundle | CagedBundle:
+        if bundle.name in self._work.caged:
+            return open_caged(bundle, SegmentOptions(level=level))
+        return load(bundle if level is None else self._pruned(bundle, now, level))
 
     def _pruned(self, bundle: Path, now: str, level: int) -> Path:
         folder = self._work.levels / now[:16] / f"{bundle.name}_L{level}"

@@ -33,7 +33,6 @@ class Options(NamedTuple):
         work: the working folder.
         host: address to listen on.
         port: TCP.
-        trust: run bundles that the audit refuses.
         certificate: TLS certificate and key, PEM files; ``None`` for none.
     """
 
@@ -42,7 +41,6 @@ class Options(NamedTuple):
     work: Path
     host: str
     port: int
-    trust: bool
     certificate: tuple[Path, Path] | None = None
 
 
@@ -62,8 +60,6 @@ def command(options: Options) -> list[str]:
     app.mkdir(parents=True, exist_ok=True)
     (app / "main.py").write_text(_MAIN)
     conf = {"bundles": ",".join(options.bundles), "work": str(options.work)}
-    if options.trust:
-        conf["trust"] = "true"
     log = options.work / "log.json"
     log.write_text(json.dumps(_log_config(), indent=2))
     return [

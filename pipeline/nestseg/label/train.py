@@ -10,8 +10,10 @@ from typing import Any
 from monailabel.interfaces.tasks.train import TrainTask
 
 from nestseg.bundle.built import BundleConfig
+from nestseg.bundle.caged import open_caged
+from nestseg.bundle.loaded import load
 from nestseg.bundle.selection import read_selection
-from nestseg.label import training
+from nestseg.label import caged, training
 from nestseg.label.cases import split, usable
 from nestseg.label.work import Work
 from nestseg_prep.errors import InputError
@@ -69,10 +71,13 @@ class FineTune(TrainTask):
             learn, check = split([case.id for case in found], part)
             by_id = {case.id: case for case in found}
             validation = [by_id[one] for one in check]
-            trained = training.train(
+            in_cage = self._bundle.name in self._work.caged
+            train = caged.train if in_cage else training.train
+            trained = train(
                 self._bundle, [by_id[one] for one in learn], validation, options, folder / "run"
             )
-            result = training.publish_if_not_worse(self._bundle, trained, validation)
+            opened = open_caged if in_cage else load
+            result = training.publish_if_not_worse(self._bundle, trained, validation, opened)
         result |= {
             "training_cases": len(learn),
             "validation_cases": len(check),

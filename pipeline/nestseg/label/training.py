@@ -6,7 +6,7 @@ import datetime
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -17,10 +17,12 @@ from monai.metrics import compute_dice
 from monai.networks.utils import one_hot
 
 from nestseg.bundle.built import BundleConfig
-from nestseg.bundle.loaded import LoadedBundle, load
+from nestseg.bundle.caged import CagedBundle
+from nestseg.bundle.loaded import LoadedBundle
 from nestseg.label.cases import Labelled
 from nestseg.label.models import digest
 from nestseg.label.work import WEIGHTS
+from nestseg.pruning.candidates import forget_uncertainty
 from nestseg_prep.disk import sync_folder
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import read_nifti
@@ -107,7 +109,7 @@ def train(
     return copy
 
 
-def mean_dice(bundle: LoadedBundle, cases: Sequence[Labelled]) -> float:
+def mean_dice(bundle: LoadedBundle | CagedBundle, cases: Sequence[Labelled]) -> float:
     """Mean Dice over the labels of each case, then over the cases, on the images' own voxels.
 
     A label that a case does not hold does not count in it; a case without any label counts 1 where
@@ -127,18 +129,27 @@ def mean_dice(bundle: LoadedBundle, cases: Sequence[Labelled]) -> float:
 
 
 def publish_if_not_worse(
-    bundle: Path, trained: Path, validation: Sequence[Labelled]
+    bundle: Path,
+    trained: Path,
+    validation: Sequence[Labelled],
+    opened: Callable[[Path], LoadedBundle | CagedBundle],
 ) -> dict[str, Any]:
     """Put new weights in the place of a bundle's, unless they are worse on the same cases.
 
     The weights that were there are kept below ``models/previous``.
 
+    Args:
+        bundle: its working copy.
+        trained: a copy with the new weights.
+        validation: cases to compare by.
+        opened: loads a bundle.
+
     Returns:
         ``published``, ``dice`` and ``dice_before`` (``None`` where there were no weights), and the
         digests of both weights.
     """
-    after = mean_dice(load(trained), validation)
-    before = mean_dice(load(bundle), validation) if (bundle / WEIGHTS).is_file() else None
+    after = mean_dice(opened(trained), validation)
+    before = mean_dice(opened(bundle), validation) if (bundle / WEIGHTS).is_file() else None
     better = bool(np.isfinite(after)) and (before is None or after >= before)
     result = {
         "published": better,
@@ -164,6 +175,7 @@ def _replace(bundle: Path, trained: Path) -> None:
     shutil.copyfile(trained / WEIGHTS, new)
     with new.open("rb") as file:
         os.fsync(file.fileno())
+    forget_uncertainty(bundle)  # before the weights: at worst a bundle says less than it could
     new.replace(weights)
     sync_folder(weights.parent)
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from nestseg.bundle import auditing, locate
 from nestseg.bundle.recipe import RECIPE
 from nestseg_prep.errors import InputError
 
@@ -28,9 +27,11 @@ class Work:
 
     Attributes:
         root: the folder.
+        caged: names of the bundles whose code runs in cages only.
     """
 
     root: Path
+    caged: frozenset[str] = frozenset()
 
     @property
     def bundles(self) -> Path:
@@ -102,16 +103,3 @@ class Work:
         except OSError:  # another process was first
             shutil.rmtree(unfinished)
         return copy
-
-
-def check(bundle: Path) -> None:
-    """Refuse a bundle from elsewhere that does more than describe a network.
-
-    Raises:
-        InputError: the static audit finds something; the line says what.
-    """
-    if locate.is_ours(bundle):
-        return
-    found = auditing.errors(bundle)
-    if found:
-        raise InputError(f"{bundle.name}: {found[0].line}; `nestseg bundle check` says all")

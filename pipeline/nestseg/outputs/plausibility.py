@@ -1,6 +1,6 @@
-"""Whether a mask can be right, as far as its shape tells; no word about whether it is.
+"""Whether a mask can be right, as far as its shape and the network's doubt tell.
 
-Per label, one flag each at most:
+None of it says that a mask is right. Per label, one flag each at most:
 
 ``empty``
     No voxel has the label.
@@ -11,6 +11,11 @@ Per label, one flag each at most:
     a hundredth of the label's voxels are specks and not counted.
 ``volume-low``, ``volume-high``
     Its volume lies outside the range that the bundle's metadata give.
+
+And for the whole mask:
+
+``unlike-training``
+    The network is less sure than on any of the cases that the bundle was validated on.
 
 An image of one slice is a picture: structures are cut off and come in any number there, so border
 and pieces are not judged.
@@ -74,11 +79,47 @@ def expectations(metadata: Mapping[str, Any]) -> dict[int, Expected]:
     return found
 
 
+def uncertainty_limit(metadata: Mapping[str, Any]) -> float | None:
+    """The largest uncertainty of a bundle's validation cases, from its metadata.
+
+    Example:
+        ``"uncertainty_at_most": 0.024``; ``None`` or no such key where nobody measured it.
+
+    Raises:
+        InputError: it is not a number from 0 to 1.
+    """
+    limit = metadata.get("uncertainty_at_most")
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit <= 1:
+        raise InputError(
+            "configs/metadata.json: `uncertainty_at_most` is not a number from 0 to 1; write the "
+            "largest uncertainty of the validation cases, or leave it out"
+        )
+    return float(limit)
+
+
+def unlike_training(uncertainty: float | None, limit: float | None) -> tuple[Flag, ...]:
+    """The flag of a case that the network is less sure of than of any validation case.
+
+    Args:
+        uncertainty: of the case, 0 to 1; ``None`` if nothing could disagree.
+        limit: of :func:`uncertainty_limit`.
+    """
+    if uncertainty is None or limit is None or uncertainty <= limit:
+        return ()
+    sentence = (
+        f"the network is unsure (uncertainty {uncertainty:.2g}, at most {limit:.2g} on the cases "
+        "that it was validated on): the image may be unlike those that it was trained on"
+    )
+    return (Flag("unlike-training", sentence),)
+
+
 def flags(
     mask: Volume,
     labels: Mapping[int, str],
     expected: Mapping[int, Expected] | None = None,
-    sizes: Mapping[str, float] | None = None,
+    volumes: Mapping[str, float] | None = None,
 ) -> tuple[Flag, ...]:
     """What a person should look at, label by label.
 
@@ -86,10 +127,10 @@ def flags(
         mask: label map; unsigned integers.
         labels: value → name.
         expected: what is known of a label; one piece of any size for those that are not named.
-        sizes: what :func:`~nestseg.outputs.volumetry.volumes_ml` gave, if that is known.
+        volumes: what :func:`~nestseg.outputs.volumetry.volumes_ml` gave, if that is known.
     """
     boxes = _boxes(mask.array, max(labels, default=1))
-    sizes = volumes_ml(mask, dict(labels)) if sizes is None else sizes
+    volumes = volumes_ml(mask, dict(labels)) if volumes is None else volumes
     found: list[Flag] = []
     for value, name in labels.items():
         box = boxes[value - 1]
@@ -100,7 +141,8 @@ def flags(
         if mask.shape[2] > 1:
             found += _border(mask, value, name, box)
             found += _pieces(mask.array[box] == value, name, known)
-        found += _volume(sizes[name], name, known)
+        if name in volumes:  # a picture has none
+            found += _volume(volumes[name], name, known)
     return tuple(found)
 
 

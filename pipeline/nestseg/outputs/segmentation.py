@@ -41,6 +41,11 @@ class Segmentation:
     computed_by: str = ""
     _probability: tuple[Callable[[], Volume], ...] = ()
 
+    @property
+    def labels_with_probabilities(self) -> int:
+        """How many labels :meth:`probabilities` gives, the background among them."""
+        return len(self._probability)
+
     def probabilities(self) -> Iterator[tuple[int, Volume]]:
         """Each label's value with its probability on the grid of ``mask``, uint16 times ``STEP``.
 

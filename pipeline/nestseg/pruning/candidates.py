@@ -72,6 +72,7 @@ def write_level(bundle: Path, network: GridNetwork, level: int, folder: Path) ->
         if "network_def" in config:
             changes[path.stem] = _network_changes(config, network, level)
     change_configs(folder, changes)
+    forget_uncertainty(folder)  # of the whole network; with fewer heads it has another size
     kept = BundleConfig(folder, "inference.json").build("network").state_dict()
     weights = torch.load(bundle / "models" / "model.pt", map_location="cpu", weights_only=True)
     (folder / "models").mkdir()
@@ -97,6 +98,13 @@ def change_configs(bundle: Path, changes: Mapping[str, Mapping[str, Any]]) -> No
             recipe[name]["override"] = recipe[name].get("override", {}) | dict(values)
         options = {"sort_keys": False, "allow_unicode": True, "width": 100}
         ConfigParser.export_config_file(recipe, path, fmt="yaml", **options)
+
+
+def forget_uncertainty(bundle: Path) -> None:
+    """Drop ``uncertainty_at_most`` from the metadata: it was measured with other weights."""
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    if metadata.get("uncertainty_at_most") is not None:
+        change_configs(bundle, {"metadata": {"uncertainty_at_most": None}})
 
 
 def _network_changes(config: dict[str, Any], network: GridNetwork, level: int) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import InputError, check_number
 
 _ROUNDING = 1e-9  # 0.88 - 0.87 is a little more than 0.01
 
@@ -63,8 +62,7 @@ class Rule:
         if not given:
             raise InputError("nothing to choose by; give a tolerance or a budget")
         for name, limit in given.items():
-            if not (math.isfinite(limit) and limit >= 0):
-                raise InputError(f"{name} {limit:g}: give a number from 0 up")
+            check_number(name, limit, 0)
 
     def affords(self, level: Level) -> bool:
         """Whether a level keeps within the budgets. Memory that is not known keeps within none."""

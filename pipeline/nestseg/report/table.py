@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from math import isfinite
 from statistics import median
 from typing import Any
 
-from nestseg.batch.states import Facts, Flag, State
+from nestseg.batch.states import Flag, State
 from nestseg.batch.view import CaseRow, RunView
 from nestseg.outputs.planes import COLOURS
+from nestseg.outputs.volumetry import in_figures
 from nestseg.report.cohort import Cohort, cohort
 
 VERSION = 1
@@ -27,15 +28,16 @@ def table(view: RunView) -> dict[str, Any]:
         view: of the folder.
 
     Returns:
-        ``run``, ``labels`` with their colours and cohorts, ``totals``, and ``rows``, one for each
-        case and each series that is none.
+        ``run``, ``unit`` of most sizes, ``labels`` with their colours and cohorts in that unit,
+        ``totals``, and ``rows``, one for each case and each series that is none.
     """
     names = _labels(view)
     cohorts = {name: _cohort(view, name) for name in names}
-    rows = [_row(_with_cohort_flags(row, cohorts)) for row in view.rows]
+    rows = [_row(row, (*row.to_look_at, *_unusual(row, cohorts))) for row in view.rows]
     return {
         "version": VERSION,
         "run": view.header.to_json(),
+        "unit": view.unit,
         "labels": [
             {
                 "name": name,
@@ -52,34 +54,31 @@ def table(view: RunView) -> dict[str, Any]:
 def _labels(view: RunView) -> list[str]:
     """The names of the structures, in the bundle's order; then what only cases speak of."""
     known = dict.fromkeys(view.header.labels.values())
-    return list(known | dict.fromkeys(name for row in view.rows for name in row.facts.volumes_ml))
+    measured = (row.facts.sizes.measured[1] for row in view.rows)
+    return list(known | dict.fromkeys(name for values in measured for name in values))
 
 
 def _cohort(view: RunView, name: str) -> Cohort | None:
-    volumes = {
-        row.key: row.facts.volumes_ml[name]
-        for row in view.rows
-        if row.state is State.DONE and name in row.facts.volumes_ml
-    }
-    return cohort(volumes) if volumes else None
+    done = ((row.key, *row.facts.sizes.measured) for row in view.rows if row.state is State.DONE)
+    unit = view.unit
+    sizes = {key: values[name] for key, own, values in done if own == unit and name in values}
+    return cohort(sizes) if sizes else None
 
 
-def _with_cohort_flags(row: CaseRow, cohorts: dict[str, Cohort | None]) -> CaseRow:
-    flags = [
-        Flag(
-            "unusual-volume",
-            f"{row.facts.volumes_ml[name]:.4g} ml is far from the other cases' volume: the middle"
-            f" of {one.cases} is {one.median:.4g} ml (robust z {one.scores[row.key]:+.1f}).",
-            name,
-        )
-        for name, one in cohorts.items()
-        if one is not None and one.is_far(row.key)
-    ]
-    facts: Facts = replace(row.facts, flags=(*row.facts.flags, *flags))
-    return replace(row, facts=facts)
+def _unusual(row: CaseRow, cohorts: dict[str, Cohort | None]) -> Iterator[Flag]:
+    unit, values = row.facts.sizes.measured
+    what = "volume" if unit == "ml" else "size"
+    for name, one in cohorts.items():
+        if one is not None and one.is_far(row.key):
+            sentence = (
+                f"{in_figures(values[name], unit)} {unit} is far from the other cases' {what}: the"
+                f" middle of {one.cases} is {in_figures(one.median, unit)} {unit}"
+                f" (robust z {one.scores[row.key]:+.1f})."
+            )
+            yield Flag(f"unusual-{what}", sentence, name)
 
 
-def _row(row: CaseRow) -> dict[str, Any]:
+def _row(row: CaseRow, flags: Iterable[Flag]) -> dict[str, Any]:
     facts = row.facts
     return {
         "key": row.key,
@@ -89,13 +88,15 @@ def _row(row: CaseRow) -> dict[str, Any]:
         "reason": row.reason,
         "kind": row.kind,
         "modality": row.modality,
+        "part": row.part,
         "shape": row.shape,
         "spacing_mm": row.spacing,
         "volumes_ml": facts.volumes_ml,
+        "areas_mm2": facts.areas_mm2,
+        "pixels": facts.pixels,
         "uncertainty": _number(facts.uncertainty),
         "flags": [
-            {"code": flag.code, "label": flag.label, "sentence": flag.sentence}
-            for flag in facts.flags
+            {"code": flag.code, "label": flag.label, "sentence": flag.sentence} for flag in flags
         ],
         "seconds": round(sum(facts.seconds.values()), 3) if facts.seconds else None,
         "stages": facts.seconds,

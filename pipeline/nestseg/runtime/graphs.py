@@ -14,6 +14,7 @@ from nestseg.runtime.backends import backend
 from nestseg.runtime.building import Way, build
 from nestseg.runtime.choosing import fastest, remembered, usual
 from nestseg.runtime.contract import Heads, Run, Task, one_line
+from nestseg_prep import process_memory
 
 WORTH: Final = 3
 """Tiles of a shape before graphs are compiled to be measured: an image of one tile waits less."""
@@ -21,7 +22,6 @@ WORTH: Final = 3
 MOST: Final = 4
 """Graphs that are held at a time: each has its own weights."""
 
-_MEMORY = ("DefaultCPUAllocator", "can't allocate memory", "bad_alloc", "out of memory")
 _log = logging.getLogger("nestseg.runtime")
 
 
@@ -68,7 +68,7 @@ class Graphs:
             try:
                 heads = run(_filled(x, batch))
             except Exception as error:
-                if _is_memory(error):
+                if process_memory.ran_out(error):
                     raise
                 self._give_up(way, error)
                 continue
@@ -157,8 +157,3 @@ def _with_zeros(x: Tensor, batch: int) -> Tensor:
     whole = x.new_zeros((batch, *x.shape[1:]))
     whole[: len(x)] = x
     return whole
-
-
-def _is_memory(error: Exception) -> bool:
-    """Whether it says that memory ran out, which no other way would mend."""
-    return isinstance(error, MemoryError) or any(word in str(error) for word in _MEMORY)

@@ -1,7 +1,7 @@
-"""What a bundle that may be run must keep: the checks behind the static audit.
+"""What a bundle must keep to run in nestseg, MONAI and MONAI Label.
 
-They build networks and workflows from the bundle's configs, so that they run its code; on a copy of
-the bundle, from another working directory, on the CPU and without data.
+The checks build networks and workflows from the bundle's configs, so they run its code: on a copy
+of the bundle, on the CPU, without data, and in a cage unless the bundle is trusted.
 """
 
 from __future__ import annotations
@@ -9,9 +9,55 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Final
 
-from nestseg.bundle.checks import label, layout, metadata, network, preprocessing, workflow
-from nestseg.bundle.findings import Finding
+from nestseg.bundle import cage, locate, trust
+from nestseg.bundle.caged import BundleCodeError, BundleProcessError, Caged
+from nestseg.bundle.checks import (
+    label,
+    language,
+    layout,
+    metadata,
+    network,
+    preprocessing,
+    workflow,
+)
+from nestseg.bundle.findings import Finding, Severity
+from nestseg.bundle.kernel import Grants
+
+_LONGEST_S: Final = 900.0
+_MOST_FINDINGS: Final = 1000
+
+
+def check(bundle: Path, schema: Path | None = None) -> list[Finding]:
+    """Run every check on a bundle: in a cage if it needs one, else in this process.
+
+    Args:
+        bundle: its folder; nothing is written into it.
+        schema: MONAI's JSON schema of the metadata, which nestseg does not carry.
+
+    Raises:
+        InputError: the bundle needs a cage, and this system cannot hold one.
+    """
+    if not trust.needs_cage(bundle):
+        return run(bundle, schema)
+    paths = (locate.home(), bundle, *([schema] if schema else []))
+    caged = Caged("nestseg.bundle.checks", Grants(read=paths), longest_s=_LONGEST_S)
+    try:
+        answer = caged.ask({"bundle": str(bundle), "schema": str(schema) if schema else None})
+        return [_finding(one) for one in answer["findings"][:_MOST_FINDINGS]]
+    except (BundleProcessError, BundleCodeError, MemoryError, KeyError, TypeError) as error:
+        problem = f"cannot be checked: {error}"
+        return [Finding(".", "", problem, "look at its code before you run it")]
+    finally:
+        caged.close()
+
+
+def _finding(texts: list[str]) -> Finding:
+    """A finding from a cage; its texts are foreign."""
+    file, place, problem, remedy, severity = (cage.printable(str(text), 500) for text in texts)
+    known = severity if severity in set(Severity) else Severity.ERROR
+    return Finding(file, place, problem, remedy, Severity(known))
 
 
 def run(bundle: Path, schema: Path | None = None) -> list[Finding]:
@@ -32,6 +78,7 @@ def run(bundle: Path, schema: Path | None = None) -> list[Finding]:
         copy = Path(shutil.copytree(bundle, Path(scratch) / bundle.name))
         found += workflow.check(copy, Path(scratch))
         found += network.check(copy, described)
+    found += language.check(bundle)
     found += preprocessing.check(bundle)
     found += label.check(bundle, described)
     return list(dict.fromkeys(found))

@@ -7,8 +7,11 @@ from pathlib import Path
 
 from monai.bundle import ConfigParser
 
-from nestseg.bundle import configs, files
+from nestseg.bundle import configs
 from nestseg.bundle.findings import Finding, warning
+
+LARGEST = 25 * 2**20
+"""Bytes above which the Model Zoo wants an entry in ``large_files.yml``."""
 
 _REQUIRED = ("LICENSE", "configs/metadata.json", "docs/README.md")
 _WORKFLOWS = ("train", "evaluate", "inference")
@@ -89,7 +92,7 @@ def _sizes(bundle: Path, large: set[str]) -> list[Finding]:
     found = []
     for path in sorted(bundle.rglob("*")):
         name = path.relative_to(bundle).as_posix()
-        if path.is_file() and path.stat().st_size > files.LARGEST and name not in large:
+        if path.is_file() and path.stat().st_size > LARGEST and name not in large:
             size = f"is {path.stat().st_size / 2**20:.0f} MB"
             found.append(warning(name, "", size, "list it in large_files.yml with its hash"))
     return found

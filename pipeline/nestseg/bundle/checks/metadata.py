@@ -10,6 +10,7 @@ from typing import Any
 
 from nestseg.bundle import configs
 from nestseg.bundle.findings import Finding, warning
+from nestseg.outputs.plausibility import expectations, uncertainty_limit
 from nestseg_prep.errors import InputError
 
 FILE = "metadata.json"
@@ -45,7 +46,7 @@ def check(metadata: dict[str, Any]) -> list[Finding]:
         found.append(warning(FILE, "references", "is missing or empty", "name the papers"))
     if "supported_apps" in metadata and not isinstance(metadata["supported_apps"], dict):
         found.append(Finding(FILE, "supported_apps", "is no object", "write {}"))
-    return found + _packages(metadata) + _formats(metadata)
+    return found + _expected(metadata) + _packages(metadata) + _formats(metadata)
 
 
 def check_schema(metadata: dict[str, Any], schema: Path) -> list[Finding]:
@@ -69,6 +70,20 @@ def check_schema(metadata: dict[str, Any], schema: Path) -> list[Finding]:
         )
         for error in validator.iter_errors(metadata)
     ]
+
+
+def _expected(metadata: dict[str, Any]) -> list[Finding]:
+    """What flags are raised by: written wrongly, no case could be segmented."""
+    found = []
+    for key, read_key in (
+        ("plausibility", expectations),
+        ("uncertainty_at_most", uncertainty_limit),
+    ):
+        try:
+            read_key(metadata)
+        except InputError:
+            found.append(Finding(FILE, key, "cannot be read", "see docs/segmentation_options.md"))
+    return found
 
 
 def _packages(metadata: dict[str, Any]) -> list[Finding]:

@@ -15,6 +15,7 @@ from monai.utils import BundleProperty, BundlePropertyConfig, set_determinism
 from nestseg.bundle import building, configs
 from nestseg.bundle.checks import layout
 from nestseg.bundle.findings import Finding
+from nestseg.bundle.way_back import send_labels_by_nearest
 
 _WORKFLOWS = (
     ("train", ("train",)),
@@ -61,6 +62,7 @@ def _check_one(bundle: Path, scratch: Path, kind: str, paths: list[Path]) -> lis
             return dead or [finding("", building.first_line(building.root_cause(error)))]
         found = [finding(place, problem) for place, problem in _unbuilt(workflow)]
         found += [finding(place, problem) for place, problem in _metric_names(workflow.parser)]
+        found += [finding(*one) for one in _interpolated_labels(workflow.parser)]
         if not found:
             try:
                 workflow.initialize()
@@ -136,6 +138,19 @@ def _metric_names(parser: Any) -> Iterator[tuple[str, str]]:
                 if name not in known:
                     listed = ", ".join(sorted(known)) or "none"
                     yield f"{place}#{number}#{key}", f"{name} is no metric; there is: {listed}"
+
+
+def _interpolated_labels(parser: Any) -> Iterator[tuple[str, str, str]]:
+    """Label maps must go back by the nearest voxel: between 0 and 2 there is no label 1."""
+    for place in ("postprocessing", "validate#postprocessing"):
+        try:
+            steps = building.build(parser, place) if place in parser else None
+        except building.BuildError:
+            continue  # _unbuilt says so
+        if send_labels_by_nearest(steps):
+            problem = "its Invertd interpolates between label numbers (nearest_interp is false)"
+            remedy = "set nearest_interp to true, or invert the logits before argmax"
+            yield f"{place}#transforms", problem, remedy
 
 
 def _metrics(parser: Any) -> set[str]:

@@ -7,15 +7,16 @@ function panel(title, ...children) {
 }
 
 function volumesPanel(row) {
-  const rows = source.report.labels.filter(({ name }) => name in row.volumes_ml).map((label) => {
+  const { unit, sizes } = measured(row);
+  const rows = source.report.labels.filter(({ name }) => name in sizes).map((label) => {
     const swatch = make("span", { class: "swatch" });
     swatch.style.background = label.colour;
     const plot = label.cohort ? strip(label, source.sorted[label.name], row) : "";
     return make("tr", {}, make("th", { scope: "row" }, swatch, label.name),
-      make("td", { class: "number" }, `${figure(row.volumes_ml[label.name], 4)} ml`),
+      make("td", { class: "number" }, `${figure(sizes[label.name], 4)} ${unit}`),
       make("td", { class: "among" }, plot));
   });
-  return rows.length ? panel("Volumes, among all cases", make("table", { class: "volumes" }, ...rows)) : null;
+  return rows.length ? panel(unit === "ml" ? "Volumes, among all cases" : "Sizes, among all cases", make("table", { class: "volumes" }, ...rows)) : null;
 }
 
 function flagsPanel(row) {
@@ -27,7 +28,9 @@ function flagsPanel(row) {
 
 function factsPanel(row) {
   const facts = [
-    ["Kind", [row.kind, row.modality].filter(Boolean).join(", ")],
+    ["Kind", row.kind === "nifti" ? "NIfTI, modality and body part unknown"
+      : [row.kind, row.modality].filter(Boolean).join(", ")],
+    ["Part of its series", row.part],
     ["Voxels", row.shape && row.shape.join(" × ")],
     ["Spacing", row.spacing_mm && `${row.spacing_mm.map((mm) => figure(mm)).join(" × ")} mm`],
     ["Uncertainty", row.uncertainty === null ? null : figure(row.uncertainty)],
@@ -37,7 +40,7 @@ function factsPanel(row) {
     ["Attempts", row.attempts || null],
     ["Finished", moment(row.finished)],
     ["Found in the input", row.findings.join(", ")],
-    ["Done otherwise than asked", row.notes.join(" ")],
+    ["Done differently than asked", row.notes.join("; ")],
     ["Last run", row.seen ? null : "did not find this case among its inputs"],
   ].filter(([, value]) => value);
   const files = Object.entries(row.files).map(([role, path]) =>

@@ -12,6 +12,7 @@ function showTotals() {
   const count = (...states) => states.reduce((sum, state) => sum + (totals.states[state] ?? 0), 0);
   const open = count("found", "running");
   const aside = count("refused", "does-not-fit");
+  const others = Object.entries(run.other_files);
   document.getElementById("run").textContent = [
     run.bundle.version && `version ${run.bundle.version}`,
     run.bundle.weights_sha256 && `weights ${run.bundle.weights_sha256.slice(0, 12)}`,
@@ -27,6 +28,8 @@ function showTotals() {
     open ? card("To do", whole(open), count("running") ? `${count("running")} running` : "") : "",
     card("To look at", whole(totals.flagged), "flagged"),
     card("Not segmented", whole(aside), count("refused") ? `${whole(count("refused"))} refused` : ""),
+    others.length ? card("Files of no series", whole(others.reduce((sum, [, many]) => sum + many, 0)),
+      others.map(([code, many]) => `${many} ${code}`).join(", ")) : "",
     card("Time a case", duration(totals.median_seconds), "median"),
     card("Peak memory", totals.peak_memory_mb ? `${figure(totals.peak_memory_mb)} MB` : "–"));
   const parts = Object.keys(STATES).filter((state) => count(state)).map((state) => {

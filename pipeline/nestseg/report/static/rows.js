@@ -9,8 +9,8 @@ let made = 0;
 
 function columns() {
   const labels = source.report.labels.slice(0, MOST_LABELS).map((label) => ({
-    id: `ml:${label.name}`, title: label.name, unit: "ml", colour: label.colour,
-    value: (row) => row.volumes_ml[label.name],
+    id: `ml:${label.name}`, title: label.name, unit: source.report.unit, colour: label.colour,
+    value: (row) => sizeOf(row, label.name),
     cell: (row) => volumeCell(row, label),
   }));
   const has = (name) => source.report.rows.some((row) => row[name] !== null);
@@ -45,7 +45,7 @@ function pictureCell(row) {
 }
 
 function caseCell(row) {
-  const about = [row.modality ?? (row.kind === "nifti" ? "NIfTI" : row.kind), row.shape && row.shape.join("×")];
+  const about = [row.modality ?? (row.kind === "nifti" ? "NIfTI, modality unknown" : row.kind), row.part, row.shape && row.shape.join("×")];
   return make("td", { class: "case" },
     make("button", { type: "button", class: "open" }, row.case),
     make("div", { class: "quiet" }, about.filter(Boolean).join(" · ")));
@@ -57,10 +57,15 @@ function stateCell(row) {
 }
 
 function volumeCell(row, label) {
-  const cell = number(row.volumes_ml[label.name]);
-  if (row.state === "done" && label.cohort && label.name in row.volumes_ml) {
+  const size = sizeOf(row, label.name);
+  const { unit, sizes } = measured(row);
+  if (size === undefined && label.name in sizes) { // a picture among volumes, or the reverse
+    return make("td", { class: "number" }, `${figure(sizes[label.name])} ${unit}`);
+  }
+  const cell = number(size);
+  if (row.state === "done" && label.cohort && size !== undefined) {
     const dot = make("i", { class: isFar(row, label.name) ? "dot far" : "dot" });
-    dot.style.left = `${100 * place(source.sorted[label.name], row.volumes_ml[label.name])}%`;
+    dot.style.left = `${100 * place(source.sorted[label.name], size)}%`;
     cell.append(make("div", { class: "rail", "aria-hidden": "true" }, dot));
   }
   return cell;
@@ -74,7 +79,7 @@ function flagsCell(row) {
 
 /** What the search looks through. */
 function words(row) {
-  return [row.case, row.key, row.modality, STATES[row.state], row.cause, row.reason, ...row.notes,
+  return [row.case, row.key, row.modality, row.part, STATES[row.state], row.cause, row.reason, ...row.notes,
     ...row.findings, ...row.flags.flatMap((flag) => [flag.code, flag.label, flag.sentence])]
     .filter(Boolean).join(" ").toLowerCase();
 }

@@ -95,6 +95,20 @@ function figure(number, digits = 3) {
   });
 }
 
+const MEASURES = [["volumes_ml", "ml"], ["areas_mm2", "mm²"], ["pixels", "pixels"]];
+
+/** How large the structures of a case are, in the unit that says most: { unit, sizes }. */
+function measured(row) {
+  const [key, unit] = MEASURES.find(([key]) => Object.keys(row[key]).length) ?? MEASURES[0];
+  return { unit, sizes: row[key] };
+}
+
+/** The size of a structure in the unit of most cases, or undefined. */
+function sizeOf(row, name) {
+  const { unit, sizes } = measured(row);
+  return unit === source.report.unit ? sizes[name] : undefined;
+}
+
 function whole(number) {
   return number.toLocaleString("en");
 }

@@ -11,13 +11,13 @@ function draw(tag, attributes) {
 /** The volumes of a label: [{row, volume}], smallest first. */
 function volumesOf(name) {
   return source.report.rows
-    .filter((row) => row.state === "done" && name in row.volumes_ml)
-    .map((row) => ({ row, volume: row.volumes_ml[name] }))
+    .filter((row) => row.state === "done" && sizeOf(row, name) !== undefined)
+    .map((row) => ({ row, volume: sizeOf(row, name) }))
     .sort((one, other) => one.volume - other.volume);
 }
 
 function isFar(row, name) {
-  return row.flags.some((flag) => flag.code === "unusual-volume" && flag.label === name);
+  return row.flags.some((flag) => ["unusual-volume", "unusual-size"].includes(flag.code) && flag.label === name);
 }
 
 /** How far along the strip a volume lies, 0 to 1. */
@@ -35,10 +35,12 @@ function strip(label, volumes, marked = null) {
   const at = (volume) => (2 + 296 * place(volumes, volume)).toFixed(1);
   const svg = draw("svg", { viewBox: "0 0 300 24", preserveAspectRatio: "none", class: "strip", role: "img" });
   const { cohort } = label;
+  const { unit } = source.report;
+  const own = marked ? sizeOf(marked, label.name) : undefined;
   const title = draw("title", {});
-  title.textContent = `${label.name}: median ${figure(cohort.median)} ml, `
-    + `half of ${cohort.cases} cases between ${figure(cohort.low)} and ${figure(cohort.high)} ml`
-    + (marked ? `; this case ${figure(marked.volumes_ml[label.name])} ml` : "");
+  title.textContent = `${label.name}: median ${figure(cohort.median)} ${unit}, `
+    + `half of ${cohort.cases} cases between ${figure(cohort.low)} and ${figure(cohort.high)} ${unit}`
+    + (own === undefined ? "" : `; this case ${figure(own)} ${unit}`);
   svg.append(title);
   svg.append(draw("line", { x1: 0, x2: 300, y1: 12, y2: 12, class: "axis" }));
   const [low, high] = [at(cohort.low), at(cohort.high)];
@@ -48,7 +50,7 @@ function strip(label, volumes, marked = null) {
   line(ticks(volumes.filter(({ row }) => !isFar(row, label.name))), "usual");
   line(`M${at(cohort.median)} 4V20`, "median");
   line(ticks(volumes.filter(({ row }) => isFar(row, label.name))), "far");
-  if (marked) line(`M${at(marked.volumes_ml[label.name])} 1V23`, "marked");
+  if (own !== undefined) line(`M${at(own)} 1V23`, "marked");
   return svg;
 }
 
@@ -69,13 +71,14 @@ function showCohorts(open) {
     const swatch = make("span", { class: "swatch" });
     swatch.style.background = label.colour;
     const { cohort } = label;
+    const { unit } = source.report;
     return make("figure", {},
       make("figcaption", {}, swatch, make("b", {}, label.name),
-        make("span", { class: "quiet right" }, ` median ${figure(cohort.median)} ml of ${cohort.cases}`)),
+        make("span", { class: "quiet right" }, ` median ${figure(cohort.median)} ${unit} of ${cohort.cases}`)),
       svg,
       make("div", { class: "ends quiet" },
-        make("span", {}, `${figure(volumes[0].volume)} ml`),
-        make("span", {}, `${figure(volumes[volumes.length - 1].volume)} ml`)));
+        make("span", {}, `${figure(volumes[0].volume)} ${unit}`),
+        make("span", {}, `${figure(volumes[volumes.length - 1].volume)} ${unit}`)));
   });
   document.getElementById("cohorts").replaceChildren(...parts);
 }

@@ -1,0 +1,80 @@
+"""In the cage: loads a bundle, segments one image that comes over a pipe, and ends."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nestseg.bundle import lean_start
+from nestseg.bundle.channel import Channel, ChannelError
+from nestseg.bundle.familiar import is_familiar
+from nestseg.bundle.options import SegmentOptions
+from nestseg.outputs.segmentation import Segmentation
+from nestseg_prep import process_memory
+from nestseg_prep.errors import InputError, describe
+from nestseg_prep.volume import Volume
+
+
+def main(incoming: str, outgoing: str) -> None:
+    """Serve one image."""
+    process_memory.give_back_freed()
+    channel = Channel(int(incoming), int(outgoing))
+    try:
+        _serve(channel)
+    except ChannelError:  # the parent is gone
+        return
+    except Exception as error:  # noqa: BLE001  whatever a bundle's code raises, the parent decides
+        channel.send(failure(error))
+
+
+def failure(error: BaseException) -> dict[str, Any]:
+    """An error as a message: texts of errors that are not ours may hold anything, and stay here."""
+    if process_memory.ran_out(error):
+        return {"failed": "memory", "text": "out of memory"}
+    root = error
+    while root.__cause__ is not None and not isinstance(root, InputError):
+        root = root.__cause__
+    if isinstance(root, InputError):
+        return {"failed": "input", "text": describe(root)}
+    return {"failed": "code", "text": type(root).__name__}
+
+
+def _serve(channel: Channel) -> None:
+    request = channel.receive()
+    first, *ensemble = map(Path, request["bundles"])
+    options = SegmentOptions(**request["options"], ensemble=tuple(ensemble))
+    if all(map(is_familiar, (first, *ensemble))):
+        lean_start.import_monai()
+    from nestseg.bundle import loaded  # noqa: PLC0415  torch comes after what makes it smaller
+
+    bundle = loaded.load(first, options)
+    channel.send({"device": str(bundle.device)})
+    request = channel.receive()
+    options = SegmentOptions(**request["options"], ensemble=tuple(ensemble))
+    volume = Volume(channel.receive_array(), np.array(request["affine"]))
+    _send(channel, bundle.examine(volume, options))
+
+
+def _send(channel: Channel, result: Segmentation) -> None:
+    maps = result.uncertainty_map
+    channel.send(
+        {
+            "uncertainty": result.uncertainty,
+            "uncertainty_map": maps is not None,
+            "notes": list(result.notes),
+            "computed_by": result.computed_by,
+            "probabilities": result.labels_with_probabilities,
+        }
+    )
+    channel.send_array(result.mask.array)
+    if maps is not None:
+        channel.send_array(maps.array)
+    for _, probability in result.probabilities():
+        channel.send_array(probability.array)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
