@@ -39,8 +39,9 @@ def synthesiser(seed: int = 0, **changes: Any) -> RandImageFromLabelsd:
         "step": 2.0,
         "brightness": [None, 0.4, 0.4, 0.8, None],
     }
-    made: RandImageFromLabelsd = RandImageFromLabelsd("label", **options | changes)
-    return made.set_random_state(seed)
+    made = RandImageFromLabelsd("label", **options | changes)
+    made.set_random_state(seed)
+    return made
 
 
 @pytest.fixture
