@@ -141,9 +141,12 @@ def test_trust_is_asked_once_for_each_digest(foreign: Path) -> None:
     assert trust.needs_cage(foreign)
     trust.remember(foreign)
     assert not trust.needs_cage(foreign)
-    with (foreign / "configs" / "inference.json").open("a") as file:
-        file.write(" ")
-    assert trust.needs_cage(foreign)
+    for name in ("docs/README.md", "configs/inference.json"):  # a config could run a document
+        before = (foreign / name).read_bytes()
+        (foreign / name).write_bytes(before + b" ")
+        assert trust.needs_cage(foreign)
+        (foreign / name).write_bytes(before)
+    assert not trust.needs_cage(foreign)
 
 
 def test_a_variable_alone_does_not_say_that_this_is_a_cage(

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from nestseg.bundle import archive, manifest
+from nestseg.bundle import archive, manifest, trust
 from nestseg_prep.errors import InputError
 
 _PARTS = ("LICENSE", "configs", "docs", "models", "scripts")
@@ -25,10 +25,12 @@ def export(bundle: Path, out: Path) -> Path:
         What was written; it appears whole or not at all.
 
     Raises:
-        InputError: no bundle, or the place is taken or cannot be written.
+        InputError: no bundle, one with links that lead out of it, or the place is taken or cannot be
+            written.
     """
     if not (bundle / "configs" / "metadata.json").is_file():
         raise InputError(f"{bundle}: no bundle: it has no configs/metadata.json; check the path")
+    trust.check_links(bundle)
     target = out if out.suffix == ".zip" else out / bundle.name
     if target.exists():
         raise InputError(f"{target}: is there already; remove it or choose another --out")

@@ -24,19 +24,21 @@ _DOCUMENTS: Final = {".md", ".txt", ".rst", ".log", ".bib", ".pdf", ".png", ".jp
 _NAMED_DOCUMENTS: Final = {"LICENSE", "NOTICE", "README", "CITATION"}
 
 
-def digest(bundle: Path) -> str:
-    """SHA-256 over every file of a bundle that is not a document, by name and content.
+def digest(bundle: Path, *, documents: bool = False) -> str:
+    """SHA-256 over the files of a bundle, by name and content.
 
     Args:
         bundle: its folder. What a link leads to counts as a file of the bundle, and so does the
             place that a link to a folder names.
+        documents: whether text and pictures for people count too. Configs of ours read none; those
+            of others could run what such a file holds.
     """
     total = hashlib.sha256()
     for path in sorted(bundle.rglob("*")):
         name = path.relative_to(bundle).as_posix()
         if path.is_symlink():
             total.update(f"{name}\0link\0{path.readlink()}\0\n".encode("utf-8", "surrogateescape"))
-        if not path.is_file() or _is_document(path):
+        if not path.is_file() or (_is_document(path) and not documents):
             continue
         total.update(f"{name}\0{manifest.digest(path)}\n".encode("utf-8", "surrogateescape"))
     return total.hexdigest()
@@ -80,8 +82,7 @@ def needs_cage(bundle: Path) -> bool:
     """Whether the code of a bundle may only run in a cage, and this process is not in one."""
     if cage.inside():
         return False
-    found = digest(bundle)
-    return found not in _listed(locate.home() / DIGESTS) and found not in _listed(_trusted())
+    return not is_ours(bundle) and digest(bundle, documents=True) not in _listed(_trusted())
 
 
 def remember(bundle: Path) -> None:
@@ -96,7 +97,7 @@ def remember(bundle: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with path.open("a") as file:
-            file.write(f"{digest(bundle)}  {cage.printable(bundle.name)}\n")
+            file.write(f"{digest(bundle, documents=True)}  {cage.printable(bundle.name)}\n")
     except OSError as error:
         raise InputError(f"{path}: cannot remember the trust ({error.strerror})") from error
 
