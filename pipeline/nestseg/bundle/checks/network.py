@@ -18,7 +18,7 @@ from nestseg.bundle import building
 from nestseg.bundle.checks import layout
 from nestseg.bundle.checks.metadata import FILE
 from nestseg.bundle.findings import Finding, warning
-from nestseg.bundle.loaded import read_weights
+from nestseg.bundle.weights import read_weights
 from nestseg_prep.errors import InputError
 
 _LARGEST = 2**22
@@ -64,7 +64,7 @@ def _weights(bundle: Path, network: nn.Module) -> Iterator[Finding]:
     if not (bundle / "models" / "model.pt").is_file():
         return
     try:
-        read_weights(network, bundle / "models" / "model.pt", bundle.name)
+        read_weights(network, bundle)
     except InputError:
         problem = "does not fit `network_def` of inference.json"
         yield Finding("models/model.pt", "", problem, "train again, or restore the network")
