@@ -143,8 +143,14 @@ def _resampled(found: Any, volume: Volume, bundle: LoadedBundle) -> Any:
     same = tuple(found.shape[1:]) == volume.shape and (
         corner_distance(found.affine, volume.affine, volume.shape) <= _SAME_PLACE_MM
     )
-    if same or not bundle.saver_resamples:
+    if same:
         return found
+    if not bundle.saver_resamples:
+        sides = " × ".join(map(str, found.shape[1:]))
+        raise InputError(
+            f"{bundle.name}: its postprocessing leaves the mask on a grid of {sides} voxels, not "
+            "that of the image; add Invertd of the preprocessing to it"
+        )
     move = SpatialResample(mode="nearest", padding_mode="border", dtype=np.float64)
     return move(found, dst_affine=torch.as_tensor(volume.affine), spatial_size=volume.shape)
 
