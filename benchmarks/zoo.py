@@ -1,6 +1,6 @@
 """The segmentation bundles of MONAI's Model Zoo: masks of ``nestseg segment`` beside MONAI's own.
 
-    python benchmarks/zoo.py MODELS_FOLDER [NAME ...]
+    python benchmarks/zoo.py MODELS_FOLDER [NAME ...] [--dicom]
 
 MODELS_FOLDER is ``models/`` of a checkout of the Model Zoo, which is no part of nestseg. Each
 bundle is copied, unedited, and gets random weights, since its own are not in the checkout; the
@@ -28,6 +28,13 @@ import torch
 import yaml
 from monai.bundle import ConfigParser
 from scipy import ndimage
+
+from nestseg.bundle.info import read_selection
+from nestseg_prep import phantom
+from nestseg_prep.dicom.scan import scan
+from nestseg_prep.nifti import write_nifti
+from nestseg_prep.phantom import Phantom
+from nestseg_prep.reading import read_volume
 
 NAMES = (
     "spleen_ct_segmentation",
@@ -72,6 +79,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("models", type=Path)
     options.add_argument("names", nargs="*", default=NAMES)
+    options.add_argument("--dicom", action="store_true", help="give nestseg the image as DICOM")
     options.add_argument("--keep", type=Path, help="work here, and leave everything there")
     arguments = options.parse_args()
     print("| bundle | voxels | equal | labels found | MONAI s | nestseg s | notes |")
@@ -81,18 +89,19 @@ def main() -> None:
             work = Path(made) if arguments.keep is None else arguments.keep / name
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir(parents=True, exist_ok=True)
-            print(_row(arguments.models / name, work), flush=True)
+            print(_row(arguments.models / name, work, dicom=arguments.dicom), flush=True)
 
 
-def _row(source: Path, work: Path) -> str:
+def _row(source: Path, work: Path, *, dicom: bool) -> str:
     bundle = Path(shutil.copytree(source, work / source.name))
     config = _config(bundle)
     edit, changes = EDITS.get(source.name, ("", ()))
     for before, after in changes:
         config.write_text(config.read_text().replace(before, after, 1))
     (work / "in").mkdir()
-    image = work / "in" / "case.nii.gz"
-    _write_image(image, _shape(bundle))
+    image = work / ("same.nii.gz" if dicom else "in/case.nii.gz")
+    write = _write_series if dicom else _write_image
+    write(image, bundle)
     try:
         _write_weights(bundle, config, image)
     except Exception as error:  # noqa: BLE001  whatever a bundle needs that is not here
@@ -134,8 +143,19 @@ def _shape(bundle: Path) -> tuple[int, ...]:
     return (48, 40, 6) if len(image["spatial_shape"]) == 2 else (48, 40, 32)
 
 
-def _write_image(path: Path, shape: tuple[int, ...]) -> None:
+def _write_series(path: Path, bundle: Path) -> None:
+    """A DICOM series for nestseg, and the same as NIfTI for MONAI."""
+    columns, rows, slices = _shape(bundle)
+    modality: Any = (read_selection(bundle).modalities or ("CT",))[0]
+    made = Phantom(modality=modality, columns=columns, rows=rows, slices=slices)
+    phantom.write(made.datasets(), path.parent / "in")
+    (series,) = scan(path.parent / "in").series
+    write_nifti(read_volume(series), path)
+
+
+def _write_image(path: Path, bundle: Path) -> None:
     """Noise at two scales, oblique, with unequal spacing."""
+    shape = _shape(bundle)
     random = np.random.default_rng(1)
     array = random.normal(0, 60, shape) + 300 * ndimage.gaussian_filter(
         random.normal(0, 4, shape), 3

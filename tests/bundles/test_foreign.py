@@ -15,9 +15,20 @@ import torch
 import yaml
 from monai.bundle import ConfigWorkflow
 from monai.networks.nets import UNet
+from monai.transforms import Activationsd, AsDiscreted, Compose
 from safetensors.torch import save_file
 
-from nestseg.bundle import built, caged, info, kernel, loaded, locate, packages, trust
+from nestseg.bundle import (
+    as_configured,
+    built,
+    caged,
+    info,
+    kernel,
+    loaded,
+    locate,
+    packages,
+    trust,
+)
 from nestseg.bundle.manifest import digest
 from nestseg.cli import choice
 from nestseg_prep.errors import InputError
@@ -277,14 +288,42 @@ def test_labels_that_overlap_are_refused_and_others_become_one_map(
     make: Callable[..., Path], volume: Volume
 ) -> None:
     invert = CONFIG["postprocessing"]["transforms"][1]
-    for threshold, message in ((0.5, "its labels overlap"), (0.999, "")):
-        steps = [BRATS[0], invert, BRATS[1] | {"threshold": threshold}]
-        bundle = make({"postprocessing": {"_target_": "Compose", "transforms": steps}})
-        if message:
-            with pytest.raises(InputError, match=message):
-                loaded.load(bundle).segment(volume)
-        else:
-            assert set(np.unique(loaded.load(bundle).segment(volume).array)) <= {0, 1, 2, 3}
+    names = {"0": "liver", "1": "spleen", "2": "tumor"}
+    for channel_def, expected in (
+        (names, list(names.values())),
+        ({}, ["label 1", "label 2", "label 3"]),
+    ):
+        output = {"pred": {"num_channels": 3, "channel_def": channel_def}}
+        formats = METADATA["network_data_format"] | {"outputs": output}
+        for threshold in (0.5, 0.999):
+            steps = [BRATS[0], invert, BRATS[1] | {"threshold": threshold}]
+            bundle = make(
+                {"postprocessing": {"_target_": "Compose", "transforms": steps}},
+                {"network_data_format": formats},
+            )
+            made = loaded.load(bundle)
+            assert made.labels == dict(enumerate(expected, start=1))
+            if threshold == 0.5:
+                with pytest.raises(InputError, match="its labels overlap"):
+                    made.segment(volume)
+            else:
+                made.segment(volume)
+
+
+def test_channels_become_a_map_by_what_channel_0_stands_for() -> None:
+    a, b = torch.tensor([1.0, 0, 0]), torch.tensor([0, 1.0, 0])
+    for first, both in ((0, [0, 1, 0]), (1, [1, 2, 0])):
+        found = as_configured.labels_of_channels(torch.stack([a, b])[..., None, None], first, "")
+        assert found.flatten().tolist() == both
+    one_hot = Compose([AsDiscreted("pred", argmax=True, to_onehot=3)])
+    thresholds = Compose([Activationsd("pred", sigmoid=True), AsDiscreted("pred", threshold=0.5)])
+    assert as_configured.first_value(one_hot, 3, background=False) == 0
+    assert as_configured.values(one_hot, 3, 0) == {1: 1, 2: 2}
+    assert as_configured.first_value(thresholds, 3, background=False) == 1
+    assert as_configured.values(thresholds, 3, 1) == {1: 0, 2: 1, 3: 2}
+    assert as_configured.first_value(thresholds, 3, background=True) == 0
+    assert as_configured.values(thresholds, 3, 0) == {1: 1, 2: 2}
+    assert as_configured.values(thresholds, 1, 1) == {1: 0}
 
 
 def test_a_mask_that_its_saver_would_resample_is_resampled(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,14 +50,33 @@ def mask(bundle: LoadedBundle, volume: Volume) -> Array:
     except Exception as error:
         raise _explained(error, bundle, image.shape[0]) from error
     labels = bundle._postprocessing({**data, "pred": found[0]})["pred"]
-    labels = _resampled(labels_of_channels(labels, bundle.name), volume, bundle)
+    labels = _resampled(labels_of_channels(labels, bundle.first, bundle.name), volume, bundle)
     kind = np.uint8 if max(bundle.labels, default=0) < 256 else np.uint16
     array = way_back.on_source_grid(labels, volume, kind)
     _check_named(array, bundle)
     return array
 
 
-def values(postprocessing: Compose, channels: int) -> dict[int, int]:
+def first_value(postprocessing: Compose, channels: int, *, background: bool) -> int:
+    """What channel 0 stands for in a mask, where a postprocessing leaves a channel a label.
+
+    Args:
+        postprocessing: of a bundle, without what writes files.
+        channels: of the network's output.
+        background: whether channel 0 is named so.
+
+    Returns:
+        0 if it is the background: by its name, or since a voxel of which no channel is certain has
+        one nonetheless, as with one-hot channels. Else 1.
+    """
+    try:
+        empty = _tried(postprocessing, torch.full((channels, *(_SIDE,) * 3), -_SURE))
+    except Exception:  # noqa: BLE001  it needs more than an image without metadata
+        return 0 if background else 1
+    return 0 if background or bool(empty.any()) else 1
+
+
+def values(postprocessing: Compose, channels: int, first: int) -> dict[int, int]:
     """Which value in the mask stands for which channel of the network's output.
 
     Found out by trial: each channel in turn is made the only certain one of a small image.
@@ -66,19 +84,18 @@ def values(postprocessing: Compose, channels: int) -> dict[int, int]:
     Args:
         postprocessing: of a bundle, without what writes files.
         channels: of the network's output.
+        first: of :func:`first_value`.
 
     Returns:
         Value → channel, without the background; empty if that cannot be found out.
     """
-    flat: Any = postprocessing
-    steps = [step for step in flat.flatten().transforms if not isinstance(step, Invertd)]
     found: dict[int, int] = {}
     for channel in range(channels):
         logits = torch.full((channels, *(_SIDE,) * 3), -_SURE)
         logits[channel] = _SURE
         try:
-            out = Compose(steps)({"pred": MetaTensor(logits)})["pred"]
-            kinds = np.unique(np.asarray(labels_of_channels(out, ""))).tolist()
+            out = labels_of_channels(_tried(postprocessing, logits), first, "")
+            kinds = np.unique(np.asarray(out)).tolist()
         except Exception:  # noqa: BLE001  it needs more than an image without metadata
             return {}
         if len(kinds) != 1 or kinds[0] != int(kinds[0]) or kinds[0] < 0:
@@ -88,11 +105,18 @@ def values(postprocessing: Compose, channels: int) -> dict[int, int]:
     return found
 
 
-def labels_of_channels(found: Any, bundle: str) -> Any:
+def _tried(postprocessing: Compose, logits: torch.Tensor) -> Any:
+    """What a postprocessing makes of an image that lies as the network saw it."""
+    flat: Any = postprocessing
+    steps = [step for step in flat.flatten().transforms if not isinstance(step, Invertd)]
+    return Compose(steps)({"pred": MetaTensor(logits)})["pred"]
+
+
+def labels_of_channels(found: Any, first: int, bundle: str) -> Any:
     """A label map ``(1, i, j, k)`` from a postprocessed output ``(C, i, j, k)``.
 
-    Channels that overlap nowhere make one map: 1 for the first, and so on; the background of
-    one-hot channels is 0.
+    Channels that overlap nowhere make one map: ``first`` for the first of them, and so on. If that
+    is 0, the background, it yields to any other channel.
 
     Raises:
         InputError: two channels claim a voxel, or they are not labels at all.
@@ -106,13 +130,11 @@ def labels_of_channels(found: Any, bundle: str) -> Any:
             f"{bundle}: its postprocessing leaves {channels} channels that are no labels; end it "
             "with AsDiscreted"
         )
-    claims = found.sum(dim=0)
-    if bool((claims > 1).any()):
+    if bool((found[1 - first :].sum(dim=0) > 1).any()):
         raise InputError(
             f"{bundle}: its labels overlap ({channels} channels, each by a threshold), and a mask "
             "has one label a voxel; end its postprocessing with a step that merges the channels"
         )
-    first = 0 if bool((claims == 1).all()) else 1  # one-hot: every voxel has a channel
     numbers = torch.arange(first, channels + first, device=found.device)
     merged = (found * numbers.reshape(-1, *(1,) * (found.dim() - 1))).sum(dim=0, keepdim=True)
     return MetaTensor(merged, affine=found.affine, meta=found.meta)
@@ -181,10 +203,3 @@ def without_savers(postprocessing: Compose) -> tuple[Compose, bool]:
         else:
             steps.append(step)
     return Compose(steps), resample
-
-
-def names(found: Mapping[int, int], channels: Mapping[int, str]) -> dict[int, str]:
-    """Value → name, of :func:`values` and the names of the channels; empty if one has none."""
-    if not all(channel in channels for channel in found.values()):
-        return {}
-    return {value: channels[channel] for value, channel in sorted(found.items())}

@@ -22,7 +22,7 @@ from nestseg.bundle import cage, locate, trust
 from nestseg.bundle.channel import Array, Channel, ChannelError
 from nestseg.bundle.info import (
     BundleInfo,
-    channel_names,
+    names_of_values,
     read_config,
     read_info,
     read_metadata,
@@ -341,17 +341,24 @@ def _told(bundle: Path, answer: dict[str, Any]) -> dict[str, Any]:
         InputError: the weights lie outside of the bundle, or the answer is not of the agreed form.
     """
     weights, values = answer.get("weights"), answer.get("values")
-    channels = channel_names(read_metadata(bundle), read_config(bundle))
-    try:
-        found = {value: channels[channel] for value, channel in values or ()}
-    except (KeyError, TypeError, ValueError):
-        found = {0: ""}
-    if not isinstance(weights, str) or not all(
-        type(value) is int and 0 < value < 2**16 for value in found
-    ):
+    sound = isinstance(weights, str) and isinstance(values, list) and len(values) < 2**16
+    if not sound or not all(map(_is_pair, values or ())):
         raise InputError(f"{bundle.name}: its process told nonsense of it; do not use it")
-    told: dict[str, Any] = {"weights_sha256": weights_digest(bundle, Path(weights))}
-    return told | ({"labels": found} if found else {})
+    told: dict[str, Any] = {"weights_sha256": weights_digest(bundle, Path(str(weights)))}
+    if values:
+        metadata, config = read_metadata(bundle), read_config(bundle)
+        told["labels"] = names_of_values(metadata, config, dict(values))
+    return told
+
+
+def _is_pair(found: Any) -> bool:
+    """Whether it is a value of a mask and a channel."""
+    return (
+        isinstance(found, list)
+        and len(found) == 2
+        and all(type(one) is int for one in found)
+        and 0 < found[0] < 2**16
+    )
 
 
 def plain(array: Array) -> Array:

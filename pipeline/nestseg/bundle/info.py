@@ -144,8 +144,20 @@ def weights_digest(bundle: Path, weights: Path) -> str:
 def channel_names(metadata: dict[str, Any], config: dict[str, Any]) -> dict[int, str]:
     """What each channel of the network's output stands for, the background included.
 
+    Names that :func:`named_channels` does not find are made up of the number of channels.
+    """
+    if found := named_channels(metadata, config):
+        return found
+    return {0: "background"} | {
+        value: f"label {value}" for value in range(1, max(output_channels(metadata), 2))
+    }
+
+
+def named_channels(metadata: dict[str, Any], config: dict[str, Any]) -> dict[int, str]:
+    """Channel of the network's output → name; empty if nothing names them.
+
     From ``channel_def`` of the metadata, or ``label_def``; without them from a ``labels`` or
-    ``label_names`` of the config; else made up of the number of channels.
+    ``label_names`` of the config.
     """
     output = _tensor(metadata, "outputs", "pred")
     for named in (output.get("channel_def"), output.get("label_def")):
@@ -156,9 +168,26 @@ def channel_names(metadata: dict[str, Any], config: dict[str, Any]) -> dict[int,
             found := _numbered({value: name for name, value in named.items() if _plain(value)})
         ):
             return found
-    count = output.get("num_channels")
-    count = count if isinstance(count, int) and count > 1 else 2
-    return {0: "background"} | {value: f"label {value}" for value in range(1, count)}
+    return {}
+
+
+def names_of_values(
+    metadata: dict[str, Any], config: dict[str, Any], channel_of: dict[int, int]
+) -> dict[int, str]:
+    """Value in the mask → name, from the channel that each value stands for."""
+    named = named_channels(metadata, config)
+    return {value: named.get(channel, f"label {value}") for value, channel in channel_of.items()}
+
+
+def has_background(channels: dict[int, str]) -> bool:
+    """Whether channel 0 is named as the background, and not as a structure."""
+    return bool(_BACKGROUND.search(channels.get(0, "").strip()))
+
+
+def output_channels(metadata: dict[str, Any]) -> int:
+    """How many channels the network gives, as the metadata say it; 0 where they do not."""
+    count = _tensor(metadata, "outputs", "pred").get("num_channels")
+    return count if isinstance(count, int) and count > 0 else 0
 
 
 def label_names(channels: dict[int, str]) -> dict[int, str]:
@@ -167,7 +196,7 @@ def label_names(channels: dict[int, str]) -> dict[int, str]:
     That of channel 0 is 0, the background, unless the channel stands for something else; then it is
     1, and so on.
     """
-    if _BACKGROUND.search(channels.get(0, "background").strip()):
+    if 0 not in channels or has_background(channels):
         return {value: name for value, name in channels.items() if value}
     return {channel + 1: name for channel, name in channels.items()}
 

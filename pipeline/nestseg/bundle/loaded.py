@@ -16,9 +16,12 @@ from nestseg.bundle.flips import trained_axes
 from nestseg.bundle.handover import Entrance
 from nestseg.bundle.info import (
     BundleInfo,
-    channel_names,
+    has_background,
     input_channels,
     input_dims,
+    named_channels,
+    names_of_values,
+    output_channels,
     read_config,
     read_info,
     weights_digest,
@@ -46,6 +49,7 @@ class LoadedBundle(BundleInfo):
         weights: path of their file in the bundle's folder.
         channel_of: value in the mask → channel of the network's output, where the postprocessing
             tells; else empty, and each channel is its own value.
+        first: value that channel 0 stands for, where the postprocessing leaves a channel a label.
         metadata: of the bundle.
         amp: whether its evaluator computes in half precision where it can.
         saver_resamples: whether its ``SaveImaged`` takes the mask to the voxels of the image.
@@ -63,6 +67,7 @@ class LoadedBundle(BundleInfo):
     int8: Path | None = None
     notes: tuple[str, ...] = ()
     channel_of: dict[int, int] = field(default_factory=dict)
+    first: int = 0
     metadata: dict[str, Any] = field(default_factory=dict)
     amp: bool = False
     saver_resamples: bool = False
@@ -202,7 +207,11 @@ def _load(bundle: Path) -> LoadedBundle:
     )
     if loaded.takes_options:
         return loaded
-    channels = channel_names(metadata, contents)
-    found = as_configured.values(postprocessing, len(channels))
-    named = as_configured.names(found, channels)
-    return replace(loaded, channel_of=found, labels=named) if named else loaded
+    named = named_channels(metadata, contents)
+    channels = output_channels(metadata) or len(named)
+    if channels == 1 and len(named) > 1:  # the names are those of values
+        return loaded
+    first = as_configured.first_value(postprocessing, channels, background=has_background(named))
+    found = as_configured.values(postprocessing, channels, first)
+    labels = names_of_values(metadata, contents, found) or loaded.labels
+    return replace(loaded, channel_of=found, labels=labels, first=first)
