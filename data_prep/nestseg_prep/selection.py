@@ -101,7 +101,12 @@ class Selection:
 
     Raises:
         InputError: a rule is not of its kind.
+
+    Attributes:
+        origin: where the rules come from, for people, if nobody wrote them down; else ``""``.
     """
+
+    origin = ""
 
     def __init__(  # noqa: PLR0913  one argument for each rule of the file
         self,

@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from nestseg.bundle import loaded, locate
-from nestseg.bundle.selection import read_selection
+from nestseg.bundle.info import read_selection
 from nestseg.pruning import candidates, card
 from nestseg.pruning.choice import Choice, Level, Rule
 from nestseg.pruning.record import Record, Scoring, Source, Timing

@@ -12,8 +12,8 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_n
 
 from nestseg.bundle import locate, recipe
 from nestseg.bundle.built import BundleConfig
+from nestseg.bundle.info import read_selection
 from nestseg.bundle.manifest import digest
-from nestseg.bundle.selection import read_selection
 from nestseg.inferers import Answers
 from nestseg.outputs.plausibility import uncertainty_limit
 from nestseg.pruning import record

@@ -105,7 +105,10 @@ def test_no_attack_succeeds_under_bundle_check(prey: Victim, tmp_path: Path) -> 
     assert prey.harm() == []
 
 
-def test_a_bundle_gives_the_same_masks_and_maps_in_a_cage(foreign: Path, image: Volume) -> None:
+def test_a_bundle_gives_the_same_masks_and_maps_in_a_cage(
+    foreign: Path, image: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     options = SegmentOptions(save_probabilities=True, save_uncertainty=True, runtime="torch")
     before = set(Path(tempfile.gettempdir()).glob("nestseg-cage-*"))
     inside = caged.open_bundle(foreign, options)

@@ -19,7 +19,7 @@ from monai.bundle import load as load_bundle
 from monai.utils.safeeval import safe_eval
 
 from nestseg.bundle import locate, recipe
-from nestseg.bundle.selection import read_selection
+from nestseg.bundle.info import read_selection
 from nestseg_prep import phantom
 from nestseg_prep.nifti import read_nifti, write_nifti
 from nestseg_prep.phantom import Phantom

@@ -229,7 +229,7 @@ def test_a_gentle_attempt_says_so(bundle) -> None:
 def test_a_bundle_that_does_more_goes_its_own_way_or_is_refused(bundle) -> None:
     steps = list(bundle._postprocessing.transforms)
     more = Compose([*steps, Lambdad("pred", lambda mask: mask * 2)])
-    own = replace(bundle, _postprocessing=more)
+    own = replace(bundle, _postprocessing=more, labels={2: "one", 4: "two"})
     found = own.examine(crop())
     np.testing.assert_array_equal(found.mask.array, bundle.segment(crop()).array * 2)
     assert found.uncertainty is None

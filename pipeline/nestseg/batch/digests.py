@@ -14,6 +14,7 @@ from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.dicom.rules import Rules
 
 _FOLDERS = ("configs/", "models/")
+_SUFFIXES = (".py", ".pt", ".pth", ".safetensors")
 
 
 def input_digest(ref: SeriesRef) -> str:
@@ -49,4 +50,4 @@ def settings_digest(bundles: Sequence[Path], rules: Rules, options: dict[str, An
 def _matters(line: str) -> bool:
     """Whether a file is a config, weights or code; documents are not."""
     path = line.partition("  ")[2]
-    return path.startswith(_FOLDERS) or path.endswith(".py")
+    return path.startswith(_FOLDERS) or path.endswith(_SUFFIXES)

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from monai.bundle import ConfigParser
 
+from nestseg.bundle import locate, packages
 from nestseg.bundle.building import first_line, root_cause
 from nestseg_prep.errors import InputError
+
+_ELSEWHERE: Final = {
+    "device": "evaluator#device",
+    "network": "evaluator#network",
+    "inferer": "evaluator#inferer",
+    "preprocessing": "dataset#transform",
+    "postprocessing": "evaluator#postprocessing",
+}
+"""Where MONAI's workflow looks for what has no id of its own."""
+
+_roots: list[str] = []
+"""Folder of the bundle whose ``scripts`` can be imported."""
 
 
 class BundleConfig:
@@ -36,6 +51,14 @@ class BundleConfig:
             ) from error
         self._parser["bundle_root"] = str(bundle)
 
+    @classmethod
+    def inference(cls, bundle: Path) -> BundleConfig:
+        """The config that says how a bundle runs, JSON or YAML; errors as of the class."""
+        path = locate.inference_config(bundle)
+        config = cls(bundle, path.name if path else "inference.json")
+        _strike_readers(config._parser.config)
+        return config
+
     @property
     def metadata(self) -> dict[str, Any]:
         """What ``metadata.json`` holds."""
@@ -45,15 +68,62 @@ class BundleConfig:
         """What stands under an id, unbuilt; ``None`` if nothing does."""
         return self._parser.get(name)
 
+    def places(self, target: str) -> list[str]:
+        """The ids of all components of a class, by the last part of its name."""
+        return [
+            place
+            for place, item in _items(self._parser.config, "")
+            if str(item.get("_target_", "")).rpartition(".")[2] == target
+        ]
+
     def build(self, name: str) -> Any:
         """What an id of the config describes. This runs the bundle's code.
 
         Raises:
-            InputError: the id is missing, or its parts cannot be built.
+            InputError: the id is missing, its parts cannot be built, or a package is missing.
         """
+        make_importable(self._bundle)
+        place = _ELSEWHERE.get(name, name) if self.raw(name) is None else name
         try:
-            return self._parser.get_parsed_content(name)
+            return self._parser.get_parsed_content(place)
         except Exception as error:  # whatever a bundle's expressions raise
-            raise InputError(
-                f"{self._bundle.name}: {self._files}: `{name}`: {first_line(root_cause(error))}"
-            ) from error
+            root = root_cause(error)
+            why = packages.missing(root, self.metadata) or first_line(root)
+            raise InputError(f"{self._bundle.name}: {self._files}: `{name}`: {why}") from error
+
+
+def make_importable(bundle: Path) -> None:
+    """Let ``import scripts`` find the code of a bundle, and of no other, from now on.
+
+    Nothing is written beside it: compiled files would make another bundle of it.
+    """
+    root = str(bundle)
+    if not (bundle / "scripts").is_dir() or _roots == [root]:
+        return
+    for other in _roots:
+        sys.path.remove(other)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "scripts"]:
+        del sys.modules[name]
+    sys.path.insert(0, root)
+    sys.dont_write_bytecode = True
+    _roots[:] = [root]
+
+
+def _items(config: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every mapping of a config with its id."""
+    if isinstance(config, dict):
+        yield place, config
+    inner = config.items() if isinstance(config, dict) else enumerate(config)
+    for key, value in inner:
+        if isinstance(value, dict | list):
+            yield from _items(value, f"{place}#{key}" if place else str(key))
+
+
+def _strike_readers(config: Any) -> None:
+    """Strike the readers of MONAI's loaders: nestseg gives them what it read itself.
+
+    Those of packages that are not installed could not even be built.
+    """
+    for _, item in _items(config, ""):
+        if str(item.get("_target_", "")).rpartition(".")[2].startswith("LoadImage"):
+            item.pop("reader", None)

@@ -20,7 +20,15 @@ import numpy as np
 
 from nestseg.bundle import cage, keeper, locate, trust
 from nestseg.bundle.channel import Array, Channel, ChannelError
-from nestseg.bundle.info import BundleInfo, read_info
+from nestseg.bundle.info import (
+    BundleInfo,
+    checked_labels,
+    names_of_values,
+    read_config,
+    read_info,
+    read_metadata,
+    weights_digest,
+)
 from nestseg.bundle.kernel import Grants
 from nestseg.bundle.options import SegmentOptions
 from nestseg.outputs.segmentation import Segmentation
@@ -305,21 +313,27 @@ def open_caged(
 ) -> CagedBundle:
     """Load a bundle in a cage, trusted or not; arguments and errors as of :func:`open_bundle`."""
     options = options or SegmentOptions()
-    info = read_info(bundle)
+    info = read_info(bundle, None)
     server = _Server(bundle, options, threads, memory_mb)
     try:
-        device = server.ready().get("device")
+        answer = server.ready()
     except (BundleProcessError, BundleCodeError) as error:
         raise InputError(f"{bundle.name}: {error} while loading") from error
     except MemoryError:
         raise InputError(
             f"{bundle.name}: out of memory while loading; allow or find more"
         ) from None
+    device = answer.get("device")
     if not isinstance(device, str) or not re.fullmatch(r"[a-z]{2,8}(:\d{1,3})?", device):
         server.close()
         raise InputError(f"{bundle.name}: its device is not one of torch's; check its config")
+    try:
+        told = _told(bundle, answer)
+    except InputError:
+        server.close()
+        raise
     return CagedBundle(
-        **{one.name: getattr(info, one.name) for one in fields(info)},
+        **{one.name: getattr(info, one.name) for one in fields(info)} | told,
         device=device,
         _folder=bundle,
         _options=options,
@@ -327,6 +341,34 @@ def open_caged(
         _memory_mb=memory_mb,
         _ahead=ahead,
         _spare=[server],
+    )
+
+
+def _told(bundle: Path, answer: dict[str, Any]) -> dict[str, Any]:
+    """What only the code of a bundle can tell of it: its weights, and the values of its labels.
+
+    Raises:
+        InputError: the weights lie outside of the bundle, or the answer is not of the agreed form.
+    """
+    weights, values = answer.get("weights"), answer.get("values")
+    sound = isinstance(weights, str) and isinstance(values, list) and len(values) < 2**16
+    if not sound or not all(map(_is_pair, values or ())):
+        raise InputError(f"{bundle.name}: its process told nonsense of it; do not use it")
+    told: dict[str, Any] = {"weights_sha256": weights_digest(bundle, Path(str(weights)))}
+    if values:
+        metadata, config = read_metadata(bundle), read_config(bundle)
+        if labels := names_of_values(metadata, config, dict(values)):
+            told["labels"] = checked_labels(bundle.name, labels)
+    return told
+
+
+def _is_pair(found: Any) -> bool:
+    """Whether it is a value of a mask and a channel."""
+    return (
+        isinstance(found, list)
+        and len(found) == 2
+        and all(type(one) is int for one in found)
+        and 0 < found[0] < 2**16
     )
 
 

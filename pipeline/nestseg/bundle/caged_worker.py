@@ -51,7 +51,9 @@ def _serve(channel: Channel) -> None:
     from nestseg.bundle import loaded  # noqa: PLC0415  torch comes after what makes it smaller
 
     bundle = loaded.load(first, options)
-    channel.send({"device": str(bundle.device)})
+    values = sorted(bundle.channel_of.items())
+    weights = bundle.weights.as_posix()
+    channel.send({"device": str(bundle.device), "weights": weights, "values": values})
     request = channel.receive()
     options = SegmentOptions(**request["options"], ensemble=tuple(ensemble))
     volume = Volume(channel.receive_array(), np.array(request["affine"]))

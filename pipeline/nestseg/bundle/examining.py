@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
-import torch
 from monai.transforms import AsDiscreted, CopyItemsd, Invertd
 
-from nestseg.bundle import ensembles, maps, way_back
+from nestseg.bundle import as_configured, ensembles, maps, way_back
 from nestseg.bundle.linear_back import LinearBack
 from nestseg.bundle.options import SegmentOptions
 from nestseg.bundle.passes import check_mirrored, check_same_labels, mirrored_axes
@@ -88,7 +86,7 @@ def examine(bundle: LoadedBundle, volume: Volume, options: SegmentOptions) -> Se
         found = [_examined(one, volume, options, keep=True) for one in (bundle, *bundle.members)]
         return ensembles.combined(found, volume, options)
     if inversion(bundle) is None:
-        mask = _as_configured(bundle, volume, options)
+        mask = as_configured.mask(bundle, volume)
         return Segmentation(volume.with_voxels(mask), notes=bundle.notes)
     found_here = _examined(bundle, volume, options, keep=options.save_probabilities)
     return _single(found_here, volume, options)
@@ -125,8 +123,7 @@ def _examined(
         options = replace(options, runtime="torch")
     network = bundle.answering(options)
     inferer = bundle.inferer_at(options.level)
-    data = bundle._preprocessing({"image": volume})
-    image = data["image"]
+    data, image = bundle.preprocessed(volume)
     axes: tuple[int, ...] = ()
     if options.tta == "mirror":
         axes = mirrored_axes(bundle.mirrored, bundle.labels.values(), image.affine.numpy())
@@ -157,17 +154,6 @@ def _examined(
         return Examined(found, grid.nearest, mask, grid, notes, graphs.way)
     back = partial(way_back.inverted, data=data, invert=way.invert, volume=volume)
     return Examined(found, back, None, None, notes, graphs.way)
-
-
-def _as_configured(bundle: LoadedBundle, volume: Volume, options: SegmentOptions) -> Array:
-    """The mask as the bundle's own inferer and postprocessing make it, whatever these are."""
-    data = bundle._preprocessing({"image": volume})
-    with torch.no_grad():
-        image = data["image"][None].to(bundle.device)
-        logits = bundle._inferer(image, bundle.network_at(options.level))
-    data["pred"] = logits[0]
-    kind = np.uint8 if max(bundle.labels, default=0) < 256 else np.uint16
-    return way_back.on_source_grid(bundle._postprocessing(data)["pred"], volume, kind)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from nestseg.bundle import locate
+from nestseg.bundle.info import read_config
+from nestseg_prep.errors import InputError
 
 
 def is_familiar(bundle: Path) -> bool:
@@ -18,13 +19,13 @@ def is_familiar(bundle: Path) -> bool:
     known = {one for name in locate.names() for one in _named(locate.home() / name)}
     try:
         return known.issuperset(_named(bundle))
-    except (OSError, ValueError):  # YAML, or damaged: who loads it says so
+    except InputError:  # who loads it says so
         return False
 
 
 def _named(bundle: Path) -> Iterator[str]:
     """Every target, and every expression."""
-    return _within(json.loads((bundle / "configs" / "inference.json").read_text()), "")
+    return _within(read_config(bundle), "")
 
 
 def _within(item: Any, key: str) -> Iterator[str]:

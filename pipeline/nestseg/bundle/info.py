@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from nestseg.bundle import manifest
+import yaml
+
+from nestseg.bundle import locate, manifest
 from nestseg.bundle.options import SegmentOptions
-from nestseg.bundle.selection import read_selection
 from nestseg.outputs.plausibility import Expected, expectations, uncertainty_limit
 from nestseg_prep.errors import InputError
 from nestseg_prep.selection import Selection
 
 _LONGEST_TEXT: Final = 200
+_LARGEST_CONFIG: Final = 2**20
 _UNREADABLE: Final = (
     *(OSError, ValueError, KeyError, TypeError, AttributeError),
     *(OverflowError, RecursionError),
 )
 WEIGHTS: Final = Path("models", "model.pt")
+"""Where MONAI's specification wants them; a config may name another file."""
+
+_MODALITIES: Final = {
+    "CT": re.compile(r"\bCT\b|computed tomography|hounsfield", re.IGNORECASE),
+    "MR": re.compile(r"\bMRI?\b|magnetic resonance", re.IGNORECASE),
+    "PT": re.compile(r"\bPET\b|\bPT\b|positron emission", re.IGNORECASE),
+}
+_BACKGROUND: Final = re.compile(r"background|^(bg|everything else|rest|none)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +40,7 @@ class BundleInfo:
     Attributes:
         name: the folder's name.
         version: of the bundle, from its metadata.
-        weights_sha256: of ``models/model.pt``.
+        weights_sha256: of the file that its weights come from.
         labels: value in the mask → name, without the background.
         segment_codes: what labels mean in codes, where the metadata say so
             (``nestseg.outputs.dicom.terminology``).
@@ -56,38 +67,51 @@ class BundleInfo:
         return self.uncertainty_at_most if same == ("none", None, (), False) else None
 
 
-def read_info(bundle: Path) -> BundleInfo:
+def read_info(bundle: Path, weights: Path | None = WEIGHTS) -> BundleInfo:
     """Read the metadata, the rules for inputs, and the digest of the weights.
+
+    Args:
+        bundle: its folder.
+        weights: path of their file in it; ``None`` leaves their digest empty.
 
     Raises:
         InputError: a file is missing or damaged; the line names it.
     """
-    try:
-        metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
-        outputs = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
-        labels = {int(value): _text(label) for value, label in outputs.items() if int(value)}
-        if not all(0 < value < 2**16 for value in labels):
-            raise ValueError
-        version = _text(metadata["version"])
-        segment_codes = dict(metadata.get("segment_codes", {}))
-    except _UNREADABLE as error:
-        raise InputError(
-            f"{bundle.name}: metadata.json cannot be read ({type(error).__name__}); restore it"
-        ) from error
-    try:
-        weights = manifest.digest(bundle / WEIGHTS)
-    except OSError:
-        raise InputError(f"{bundle.name}: {WEIGHTS} is missing; train the bundle first") from None
+    metadata, config = read_metadata(bundle), read_config(bundle)
+    labels = label_names(channel_names(metadata, config))
     return BundleInfo(
         name=bundle.name,
-        version=version,
-        weights_sha256=weights,
-        labels=labels,
-        segment_codes=segment_codes,
+        version=str(metadata["version"]),
+        weights_sha256=weights_digest(bundle, weights) if weights else "",
+        labels=checked_labels(bundle.name, labels),
+        segment_codes=metadata.get("segment_codes") or {},
         selection=read_selection(bundle),
         expected=expectations(metadata),
         uncertainty_at_most=uncertainty_limit(metadata),
     )
+
+
+def checked_labels(bundle: str, labels: dict[int, str]) -> dict[int, str]:
+    """Labels that may stand in reports, tables and DICOM files.
+
+    Raises:
+        InputError: a value is too large for a mask, or a name too long or not printable.
+    """
+    try:
+        if not all(0 < value < 2**16 for value in labels):
+            raise ValueError
+        return {value: _text(name) for value, name in labels.items()}
+    except ValueError:
+        raise InputError(
+            f"{bundle}: its labels cannot be used: values must be 1 to 65535, names printable and "
+            f"of at most {_LONGEST_TEXT} characters; correct channel_def in metadata.json"
+        ) from None
+
+
+def _short_text(path: Path) -> str:
+    if path.stat().st_size > _LARGEST_CONFIG:
+        raise ValueError("too large")
+    return path.read_text(encoding="utf-8")
 
 
 def _text(value: Any) -> str:
@@ -96,3 +120,208 @@ def _text(value: Any) -> str:
     if not text.isprintable() or len(text) > _LONGEST_TEXT:
         raise ValueError
     return text
+
+
+def read_config(bundle: Path) -> dict[str, Any]:
+    """The inference config, as plain data.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    path = locate.inference_config(bundle)
+    if path is None:
+        raise InputError(f"{bundle.name}: there is no configs/inference.json or inference.yaml")
+    try:
+        text = _short_text(path)
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        if not isinstance(content, dict):
+            raise TypeError
+    except (*_UNREADABLE, yaml.YAMLError) as error:
+        raise InputError(
+            f"{bundle.name}: {path.name} cannot be read ({type(error).__name__}); restore it"
+        ) from error
+    return content
+
+
+def read_metadata(bundle: Path) -> dict[str, Any]:
+    """What ``metadata.json`` holds; a version and the form of the network's output are in it.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    try:
+        metadata = dict(json.loads(_short_text(bundle / "configs" / "metadata.json")))
+        metadata["version"] = _text(metadata["version"])
+        codes = metadata.get("segment_codes", {})
+        if not _tensor(metadata, "outputs", "pred") or not isinstance(codes, dict):
+            raise TypeError
+    except _UNREADABLE as error:
+        raise InputError(
+            f"{bundle.name}: metadata.json cannot be read ({type(error).__name__}); restore it"
+        ) from error
+    return metadata
+
+
+def weights_digest(bundle: Path, weights: Path) -> str:
+    """SHA-256 of the file of the weights.
+
+    Raises:
+        InputError: it is missing, or does not lie in the bundle.
+    """
+    if weights.is_absolute() or ".." in weights.parts:
+        raise InputError(f"{bundle.name}: its weights lie outside of it; put them into models/")
+    path = bundle / weights
+    try:
+        if not path.is_file():
+            raise FileNotFoundError
+        return manifest.digest(path)
+    except OSError:
+        raise InputError(missing_weights(bundle, weights)) from None
+
+
+def channel_names(metadata: dict[str, Any], config: dict[str, Any]) -> dict[int, str]:
+    """What each channel of the network's output stands for, the background included.
+
+    Names that :func:`named_channels` does not find are made up of the number of channels.
+    """
+    if found := named_channels(metadata, config):
+        return found
+    return {0: "background"} | {
+        value: f"label {value}" for value in range(1, max(output_channels(metadata), 2))
+    }
+
+
+def named_channels(metadata: dict[str, Any], config: dict[str, Any]) -> dict[int, str]:
+    """Channel of the network's output → name; empty if nothing names them.
+
+    From ``channel_def`` of the metadata, or ``label_def``; without them from a ``labels`` or
+    ``label_names`` of the config.
+    """
+    output = _tensor(metadata, "outputs", "pred")
+    for named in (output.get("channel_def"), output.get("label_def")):
+        if found := _numbered(named):
+            return found
+    for named in (config.get("labels"), config.get("label_names")):
+        if isinstance(named, dict) and (
+            found := _numbered({value: name for name, value in named.items() if _plain(value)})
+        ):
+            return found
+    return {}
+
+
+def names_of_values(
+    metadata: dict[str, Any], config: dict[str, Any], channel_of: dict[int, int]
+) -> dict[int, str]:
+    """Value in the mask → name, from the channel that each value stands for.
+
+    Empty where the background would have a value: no name is right then.
+    """
+    named = named_channels(metadata, config)
+    if has_background(named) and 0 in channel_of.values():
+        return {}
+    return {value: named.get(channel, f"label {value}") for value, channel in channel_of.items()}
+
+
+def has_background(channels: dict[int, str]) -> bool:
+    """Whether channel 0 is named as the background, and not as a structure."""
+    return bool(_BACKGROUND.search(channels.get(0, "").strip()))
+
+
+def output_channels(metadata: dict[str, Any]) -> int:
+    """How many channels the network gives, as the metadata say it; 0 where they do not."""
+    count = _tensor(metadata, "outputs", "pred").get("num_channels")
+    return count if isinstance(count, int) and count > 0 else 0
+
+
+def label_names(channels: dict[int, str]) -> dict[int, str]:
+    """Value in the mask → name, if each channel has a value of its own.
+
+    That of channel 0 is 0, the background, unless the channel stands for something else; then it is
+    1, and so on.
+    """
+    if 0 not in channels or has_background(channels):
+        return {value: name for value, name in channels.items() if value}
+    return {channel + 1: name for channel, name in channels.items()}
+
+
+def input_channels(metadata: dict[str, Any]) -> int:
+    """How many channels the network takes, as the metadata say it."""
+    count = _tensor(metadata, "inputs", "image").get("num_channels")
+    return count if isinstance(count, int) else 1
+
+
+def input_dims(metadata: dict[str, Any]) -> int:
+    """How many axes the network's input has, as the metadata say it; 3 where they do not."""
+    shape = _tensor(metadata, "inputs", "image").get("spatial_shape")
+    return len(shape) if isinstance(shape, list) and shape else 3
+
+
+def read_selection(bundle: Path) -> Selection:
+    """The bundle's rule for inputs, read without running any of the bundle's code.
+
+    A config without a ``selection``, which is nestseg's own id, takes the modality that the
+    metadata name, or CT and MR where they name none or several.
+
+    Raises:
+        InputError: a config cannot be read, or its rules are wrong.
+    """
+    config = read_config(bundle)
+    if "selection" in config:
+        rule = config["selection"]
+        if not isinstance(rule, dict):
+            raise InputError(f"{bundle.name}: `selection` of its config holds no rules; mend it")
+        rules = {name: value for name, value in rule.items() if name != "_target_"}
+        return Selection.from_rules(rules, f"{bundle.name}: its config")
+    modality = _modality(read_metadata(bundle))
+    selection = Selection(modalities=[modality] if modality else ["CT", "MR"])
+    says = "as its metadata say" if modality else "since its metadata name no modality"
+    selection.origin = f"{bundle.name} has no rules for inputs: {modality or 'CT and MR'} {says}"
+    return selection
+
+
+def _modality(metadata: dict[str, Any]) -> str | None:
+    """The one modality that a text of the metadata names, the most reliable text first."""
+    image = _tensor(metadata, "inputs", "image")
+    prose = ("name", "task", "description", "image_classes")
+    for texts in (
+        [image.get("modality")],
+        [metadata.get("modality")],
+        [image.get("format")],
+        [metadata.get(name) for name in prose],
+    ):
+        text = " ".join(one for one in texts if isinstance(one, str)).replace("_", " ")
+        found = [name for name, pattern in _MODALITIES.items() if pattern.search(text)]
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
+
+
+def _tensor(metadata: dict[str, Any], side: str, name: str) -> dict[str, Any]:
+    """What the metadata say of an input or output: the one of that name, or the first."""
+    formats = metadata.get("network_data_format")
+    tensors = formats.get(side) if isinstance(formats, dict) else None
+    if not isinstance(tensors, dict) or not tensors:
+        return {}
+    found = tensors.get(name, next(iter(tensors.values())))
+    return found if isinstance(found, dict) else {}
+
+
+def _numbered(named: Any) -> dict[int, str]:
+    """Number → name in rising order; empty if that is not what it holds."""
+    try:
+        found = {int(number): str(name) for number, name in named.items()}
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        return {}
+    return dict(sorted(found.items())) if all(number >= 0 for number in found) else {}
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def missing_weights(bundle: Path, weights: Path) -> str:
+    """That there are no weights, and what to do: lists of large files say where they are."""
+    if any((bundle / f"large_files.{kind}").is_file() for kind in ("yml", "yaml", "json")):
+        fetch = f"python -m monai.bundle download_large_files --bundle_path {bundle.name}"
+        return f"{bundle.name}: {weights} is missing; fetch it: `{fetch}`"
+    return f"{bundle.name}: {weights} is missing; train the bundle first"

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from monai.transforms import Compose, SaveImaged
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms import Compose
 
-from nestseg.bundle import examining, way_back
+from nestseg.bundle import as_configured, examining, packages, way_back, weights
 from nestseg.bundle.built import BundleConfig
 from nestseg.bundle.flips import trained_axes
-from nestseg.bundle.info import WEIGHTS, BundleInfo, read_info
+from nestseg.bundle.handover import Entrance
+from nestseg.bundle.info import (
+    BundleInfo,
+    has_background,
+    input_channels,
+    input_dims,
+    named_channels,
+    names_of_values,
+    output_channels,
+    read_config,
+    read_info,
+    weights_digest,
+)
 from nestseg.bundle.options import Level, SegmentOptions
 from nestseg.networks.levels import at_level, levels
 from nestseg.outputs.segmentation import Segmentation
@@ -35,10 +47,19 @@ class LoadedBundle(BundleInfo):
         members: the further bundles of an ensemble.
         int8: folder of the calibrated model of these weights, if there is one.
         notes: what is done differently than its configs say, in sentences.
+        weights: path of their file in the bundle's folder.
+        channel_of: value in the mask → channel of the network's output, where the postprocessing
+            tells; else empty, and each channel is its own value.
+        first: value that channel 0 stands for, where the postprocessing leaves a channel a label.
+        metadata: of the bundle.
+        amp: whether its evaluator computes in half precision where it can.
+        saver_resamples: whether its ``SaveImaged`` takes the mask to the voxels of the image.
     """
 
     device: torch.device
+    weights: Path
     _preprocessing: Compose
+    _entrance: Entrance
     _network: torch.nn.Module
     _inferer: Any
     _postprocessing: Compose
@@ -46,6 +67,11 @@ class LoadedBundle(BundleInfo):
     members: tuple[LoadedBundle, ...] = ()
     int8: Path | None = None
     notes: tuple[str, ...] = ()
+    channel_of: dict[int, int] = field(default_factory=dict)
+    first: int = 0
+    metadata: dict[str, Any] = field(default_factory=dict)
+    amp: bool = False
+    saver_resamples: bool = False
     _parts: dict[int, torch.nn.Module] = field(default_factory=dict)
     _fast: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
@@ -77,6 +103,14 @@ class LoadedBundle(BundleInfo):
         """
         volume = replace(volume, array=finite(volume.array))
         return examining.examine(self, volume, options or SegmentOptions())
+
+    def preprocessed(self, volume: Volume) -> tuple[dict[Any, Any], MetaTensor]:
+        """An image as the network takes it, ``(C, i, j, k)``, and all that its transforms made."""
+        with self._entrance.given(volume) as given:
+            data = self._preprocessing(given)
+        if not isinstance(data, dict):  # of transforms that take arrays
+            data = {"image": data}
+        return data, data["image" if "image" in data else self._entrance.key]
 
     def network_at(self, level: Level) -> torch.nn.Module:
         """The network, or the part of it that the head at ``level`` needs; made once.
@@ -141,54 +175,46 @@ def load(bundle: Path, options: SegmentOptions | None = None) -> LoadedBundle:
 
 
 def _load(bundle: Path) -> LoadedBundle:
-    config = BundleConfig(bundle, "inference.json")
+    bundle = bundle.resolve()
+    info, contents = read_info(bundle, None), read_config(bundle)
+    config = BundleConfig.inference(bundle)
+    metadata = config.metadata
     names = ("preprocessing", "network", "inferer", "postprocessing", "device")
     parts = {name: config.build(name) for name in names}
-    read_weights(parts["network"], bundle / WEIGHTS, bundle.name)
+    where = weights.source(config, bundle)
+    weights.read_weights(parts["network"], bundle, where)
+    entrance = Entrance(parts["preprocessing"], input_channels(metadata), bundle.name)
     spare_memory(parts["preprocessing"])
     quick_percentiles(parts["preprocessing"])
-    info = read_info(bundle)
-    geometry = getattr(parts["network"], "geometry", None)
     by_nearest = way_back.send_labels_by_nearest(parts["postprocessing"])
-    steps = [t for t in parts["postprocessing"].transforms if not isinstance(t, SaveImaged)]
-    return LoadedBundle(
-        **{one.name: getattr(info, one.name) for one in fields(info)},
+    postprocessing, resamples = as_configured.without_savers(parts["postprocessing"])
+    digest = weights_digest(bundle, where.path)
+    geometry = getattr(parts["network"], "geometry", None)
+    dims = len(geometry.axes) if geometry is not None else input_dims(metadata)
+    notes = (way_back.LABELS_BY_NEAREST,) if by_nearest else ()
+    loaded = LoadedBundle(
+        **{one.name: getattr(info, one.name) for one in fields(info)} | {"weights_sha256": digest},
         device=parts["device"],
+        weights=where.path,
         _preprocessing=parts["preprocessing"],
+        _entrance=entrance,
         _network=parts["network"].eval(),
         _inferer=parts["inferer"],
-        _postprocessing=Compose(steps),
-        mirrored=trained_axes(bundle, len(getattr(geometry, "axes", (0, 1, 2)))),
-        int8=calibrated.folder(bundle, info.weights_sha256),
-        notes=(way_back.LABELS_BY_NEAREST,) if by_nearest else (),
+        _postprocessing=postprocessing,
+        mirrored=trained_axes(bundle, dims),
+        int8=calibrated.folder(bundle, digest),
+        notes=(*notes, *packages.outdated(metadata)),
+        metadata=metadata,
+        amp=config.raw("evaluator#amp") is not None and config.build("evaluator#amp") is True,
+        saver_resamples=resamples,
     )
-
-
-def read_weights(network: torch.nn.Module, path: Path, bundle: str) -> None:
-    """Give a network its weights, every one of them.
-
-    Raises:
-        InputError: the file is missing, damaged, or belongs to another network.
-    """
-    try:
-        _check_sums(path)
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except FileNotFoundError:
-        raise InputError(f"{bundle}: models/model.pt is missing; train the bundle first") from None
-    except Exception as error:  # torch raises a dozen kinds for a damaged or foreign file
-        raise InputError(
-            f"{bundle}: models/model.pt is damaged or belongs to another network "
-            f"({type(error).__name__}); restore the file"
-        ) from error
-
-
-def _check_sums(path: Path) -> None:
-    """Compare the parts of a weights file with their checksums, which ``torch.load`` does not do.
-
-    Without this most flips of a bit give other weights, and no word.
-    """
-    if not zipfile.is_zipfile(path):  # as torch wrote before 1.6; cut archives it refuses itself
-        return
-    with zipfile.ZipFile(path) as parts:
-        if (part := parts.testzip()) is not None:
-            raise zipfile.BadZipFile(part)
+    if loaded.takes_options:
+        return loaded
+    named = named_channels(metadata, contents)
+    channels = output_channels(metadata) or len(named)
+    if channels == 1 and len(named) > 1:  # the names are those of values
+        return loaded
+    first = as_configured.first_value(postprocessing, channels, background=has_background(named))
+    found = as_configured.values(postprocessing, channels, first)
+    labels = names_of_values(metadata, contents, found) or loaded.labels
+    return replace(loaded, channel_of=found, labels=labels, first=first)

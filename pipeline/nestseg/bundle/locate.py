@@ -13,6 +13,9 @@ _HOMES = (
 )
 
 
+_INFERENCE = ("inference.json", "inference.yaml", "inference.yml")
+
+
 def home() -> Path:
     """The folder of the bundles that come with nestseg."""
     return next((path for path in _HOMES if path.is_dir()), _HOMES[0])
@@ -21,6 +24,12 @@ def home() -> Path:
 def names() -> list[str]:
     """The bundles that come with nestseg."""
     return sorted(path.parents[1].name for path in home().glob("*/configs/inference.json"))
+
+
+def inference_config(bundle: Path) -> Path | None:
+    """The file that says how a bundle runs, JSON before YAML; ``None`` if there is none."""
+    paths = (bundle / "configs" / name for name in _INFERENCE)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def find(name_or_path: str) -> Path:
@@ -33,9 +42,9 @@ def find(name_or_path: str) -> Path:
         InputError: there is no such bundle; the message lists those that there are.
     """
     for folder in (home() / name_or_path if name_or_path in names() else None, Path(name_or_path)):
-        if folder is not None and (folder / "configs" / "inference.json").is_file():
+        if folder is not None and inference_config(folder):
             return folder.resolve()
     raise InputError(
-        f"{name_or_path}: no such bundle; give the path of a folder with configs/inference.json, "
-        f"or one of: {', '.join(names())}"
+        f"{name_or_path}: no such bundle; give the path of a folder with "
+        f"configs/inference.json or configs/inference.yaml, or one of: {', '.join(names())}"
     )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nestseg.bundle.flips import trained_axes
+from nestseg.bundle.info import channel_names, input_dims, label_names, read_config, read_metadata
 from nestseg.bundle.options import SegmentOptions
 from nestseg_prep.affine import directions
 from nestseg_prep.errors import InputError
@@ -128,15 +127,6 @@ class _Facts:
 
 def _facts(bundle: Path) -> _Facts:
     """What the configs of a bundle tell without being run."""
-    try:
-        metadata: dict[str, Any] = json.loads((bundle / "configs" / "metadata.json").read_text())
-        data = metadata["network_data_format"]
-        named = data["outputs"]["pred"]["channel_def"]
-        labels = {int(value): str(label) for value, label in named.items() if int(value)}
-        dims = len(data["inputs"]["image"]["spatial_shape"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{bundle.name}: configs/metadata.json does not say its labels and dimensions; "
-            "`nestseg bundle check` shows what is missing"
-        ) from error
-    return _Facts(bundle.name, labels, trained_axes(bundle, dims))
+    metadata = read_metadata(bundle)
+    labels = label_names(channel_names(metadata, read_config(bundle)))
+    return _Facts(bundle.name, labels, trained_axes(bundle, input_dims(metadata)))

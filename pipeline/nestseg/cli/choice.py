@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from nestseg.bundle import locate
-from nestseg.bundle.selection import read_selection
+from nestseg.bundle.info import read_selection
 from nestseg.cli import tables
 from nestseg_prep.dicom.references import ScanResult
 from nestseg_prep.selection import Decision, Selection, read_rules

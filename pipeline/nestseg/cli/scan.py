@@ -64,6 +64,8 @@ def _print(
             tables.console.print(choice.table(decisions, show_phi=show_phi))
             taken = sum(one.taken for one in decisions)
             tables.console.print(f"{taken} of {len(decisions)} series taken")
+            if selection.origin:
+                tables.console.print(escape(selection.origin), soft_wrap=True)
         return
     if as_json:
         tables.console.print_json(json.dumps(found.to_json(show_phi=show_phi)))

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nestseg.batch.stops import ExitCode, StopError
+from nestseg.bundle.info import read_selection
 from nestseg.bundle.options import SegmentOptions
-from nestseg.bundle.selection import read_selection
 from nestseg.cli import bundles, checks, signals, tables
 from nestseg.cli.manner import Manner, pool_maker
 from nestseg.cli.scan import check_exist

@@ -18,8 +18,8 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.sessions import Sessions
 
 from nestseg import __version__
+from nestseg.bundle.info import read_selection
 from nestseg.bundle.locate import find
-from nestseg.bundle.selection import read_selection
 from nestseg.label import caged, places
 from nestseg.label.active import MostUncertain, Uncertain, method_name
 from nestseg.label.batch import BatchSegment

@@ -11,6 +11,7 @@ from typing import Any
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from nestseg.bundle.built import BundleConfig
+from nestseg.bundle.info import channel_names, input_dims, label_names
 from nestseg.label import figures
 from nestseg.label.images import ending, read_image, write_labels
 from nestseg.label.models import Models, digest
@@ -34,14 +35,14 @@ class SegmentTask(InferTask):
         self, source: Path, bundle: Path, models: Models, level: int | None = None
     ) -> None:
         self._source, self._bundle, self._models, self._level = source, bundle, models, level
-        self._inference = BundleConfig(bundle, "inference.json")
+        self._inference = BundleConfig.inference(bundle)
         self._described: tuple[int, int, int] | None = None
-        formats = self._inference.metadata["network_data_format"]
-        classes = formats["outputs"]["pred"]["channel_def"]
+        metadata = self._inference.metadata
+        classes = label_names(channel_names(metadata, {}))
         super().__init__(
             type=InferType.SEGMENTATION,
-            labels={name: int(value) for value, name in classes.items() if int(value)},
-            dimension=len(formats["inputs"]["image"]["spatial_shape"]),
+            labels={name: value for value, name in classes.items()},
+            dimension=input_dims(metadata),
             description="",
             config={"result_dtype": "uint8", "result_compress": True},
         )

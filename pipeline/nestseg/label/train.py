@@ -11,8 +11,8 @@ from monailabel.interfaces.tasks.train import TrainTask
 from nestseg.bundle import keeper
 from nestseg.bundle.built import BundleConfig
 from nestseg.bundle.caged import open_caged
+from nestseg.bundle.info import channel_names, label_names, read_selection
 from nestseg.bundle.loaded import load
-from nestseg.bundle.selection import read_selection
 from nestseg.label import caged, training
 from nestseg.label.cases import split, usable
 from nestseg.label.work import Work
@@ -30,9 +30,7 @@ class FineTune(TrainTask):
     def __init__(self, bundle: Path, work: Work) -> None:
         self._bundle, self._work = bundle, work
         metadata = BundleConfig(bundle, "train.json").metadata
-        self._classes = max(
-            int(c) for c in metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
-        )
+        self._classes = max(label_names(channel_names(metadata, {})))
         super().__init__(f"Fine-tune {bundle.name}; published only if no worse than before")
 
     def config(self) -> dict[str, Any]:

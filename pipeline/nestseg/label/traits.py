@@ -33,5 +33,5 @@ def traits(bundle: Path) -> Traits:
         levels = tuple(prunable_network(bundle).levels)
     except InputError:
         levels = ()
-    network = BundleConfig(bundle, "inference.json").build("network_def")
+    network = BundleConfig.inference(bundle).build("network_def")
     return Traits(levels, measures_of(network))

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from nestseg.bundle.built import BundleConfig
-from nestseg.bundle.loaded import read_weights
+from nestseg.bundle.weights import read_weights, source
 from nestseg.inferers.heads import EveryHeadInferer
-from nestseg.label.work import WEIGHTS
 from nestseg.networks.nodes import GridNetwork
 from nestseg.networks.outputs import Activation, head_disagreement, mean_of_heads
 from nestseg_prep.volume import Volume
@@ -70,12 +69,12 @@ class Uncertainty:
     """
 
     def __init__(self, bundle: Path) -> None:
-        config = BundleConfig(bundle, "inference.json")
+        config = BundleConfig.inference(bundle)
         self._preprocessing = config.build("preprocessing")
         self._device = config.build("device")
         self._network: nn.Module = config.build("network")
         self._inferer = EveryHeadInferer(config.build("inferer"))
-        read_weights(self._network, bundle / WEIGHTS, bundle.name)
+        read_weights(self._network, bundle, source(config, bundle))
         self._network.eval()
 
     def measure(self, image: Volume) -> dict[Measure, float]:

@@ -29,7 +29,7 @@ def prunable_network(bundle: Path) -> GridNetwork:
     Raises:
         InputError: it has one head, or no heads to prune to.
     """
-    config = BundleConfig(bundle, "inference.json")
+    config = BundleConfig.inference(bundle)
     network = config.build("network_def")
     if not isinstance(network, GridNetwork):
         raise InputError(
@@ -73,7 +73,7 @@ def write_level(bundle: Path, network: GridNetwork, level: int, folder: Path) ->
             changes[path.stem] = _network_changes(config, network, level)
     change_configs(folder, changes)
     forget_uncertainty(folder)  # of the whole network; with fewer heads it has another size
-    kept = BundleConfig(folder, "inference.json").build("network").state_dict()
+    kept = BundleConfig.inference(folder).build("network").state_dict()
     weights = torch.load(bundle / "models" / "model.pt", map_location="cpu", weights_only=True)
     (folder / "models").mkdir()
     torch.save({key: weights[key] for key in kept}, folder / "models" / "model.pt")

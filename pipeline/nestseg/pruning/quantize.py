@@ -143,7 +143,7 @@ def _tiles(
     for case in listed:
         seen = _Seen(bundle)
         try:
-            image = bundle._preprocessing({"image": validation.read_image(case["image"])})["image"]
+            _, image = bundle.preprocessed(validation.read_image(case["image"]))
             for _ in bundle._inferer.slabs(image[None], seen):
                 pass
         except Exception:  # noqa: BLE001, S112  one bad case never stops the others; scores say it

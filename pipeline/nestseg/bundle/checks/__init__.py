@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from nestseg.bundle import cage, locate, trust
+from nestseg.bundle.built import make_importable
 from nestseg.bundle.caged import BundleCodeError, BundleProcessError, Caged
 from nestseg.bundle.checks import (
     label,
@@ -84,6 +85,7 @@ def run(bundle: Path, schema: Path | None = None) -> list[Finding]:
         found += metadata.check_schema(described, schema)
     with tempfile.TemporaryDirectory(prefix="nestseg-") as scratch:
         copy = Path(shutil.copytree(bundle, Path(scratch) / bundle.name))
+        make_importable(copy)
         found += workflow.check(copy, Path(scratch))
         found += network.check(copy, described)
     found += language.check(bundle)

@@ -15,7 +15,7 @@ LARGEST = 25 * 2**20
 
 _REQUIRED = ("LICENSE", "configs/metadata.json", "docs/README.md")
 _WORKFLOWS = ("train", "evaluate", "inference")
-_MODELS = ("model.pt", "model.safetensors")
+_WEIGHTS = (".pt", ".pth", ".safetensors")
 _SECTIONS = {
     "Use": r"use|usage|commands|additional usage",
     "Training": r"train|network",
@@ -45,7 +45,7 @@ def check(bundle: Path) -> list[Finding]:
         if config_file(bundle, name) is None
     ]
     large = _large_files(bundle)
-    if not any((bundle / "models" / name).is_file() for name in _MODELS) and not large:
+    if not has_weights(bundle) and not large:
         found.append(Finding("models/model.pt", "", "is missing", "train the bundle"))
     if not (bundle / "configs" / "logging.conf").is_file():
         found.append(
@@ -56,6 +56,11 @@ def check(bundle: Path) -> list[Finding]:
             warning("docs/data_license.txt", "", "is missing", "say whose data the weights saw")
         )
     return found + _name(bundle) + _sizes(bundle, large) + _readme(bundle) + _paths(bundle)
+
+
+def has_weights(bundle: Path) -> bool:
+    """Whether there is any file of weights in ``models/``."""
+    return any(path.suffix in _WEIGHTS for path in (bundle / "models").glob("*"))
 
 
 def config_file(bundle: Path, name: str) -> Path | None:

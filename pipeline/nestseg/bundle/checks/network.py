@@ -15,10 +15,11 @@ from monai.utils.safeeval import safe_eval
 from torch import Tensor, nn
 
 from nestseg.bundle import building
+from nestseg.bundle.built import BundleConfig
 from nestseg.bundle.checks import layout
 from nestseg.bundle.checks.metadata import FILE
 from nestseg.bundle.findings import Finding, warning
-from nestseg.bundle.loaded import read_weights
+from nestseg.bundle.weights import read_weights, source
 from nestseg_prep.errors import InputError
 
 _LARGEST = 2**22
@@ -61,13 +62,21 @@ def _built(bundle: Path, config: str, place: str) -> Any:
 
 
 def _weights(bundle: Path, network: nn.Module) -> Iterator[Finding]:
-    if not (bundle / "models" / "model.pt").is_file():
+    try:
+        where = source(BundleConfig.inference(bundle), bundle)
+    except InputError as error:
+        yield Finding("inference.json", "", str(error), "mend its CheckpointLoader")
+        return
+    if not (bundle / where.path).is_file():
+        if layout.has_weights(bundle):  # others; where there are none, the layout's check says so
+            problem = "is missing, which inference.json reads"
+            yield Finding(where.path.as_posix(), "", problem, "train the bundle")
         return
     try:
-        read_weights(network, bundle / "models" / "model.pt", bundle.name)
+        read_weights(network, bundle, where)
     except InputError:
         problem = "does not fit `network_def` of inference.json"
-        yield Finding("models/model.pt", "", problem, "train again, or restore the network")
+        yield Finding(where.path.as_posix(), "", problem, "train again, or restore the network")
 
 
 def _shapes(tensor: dict[str, Any]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
