@@ -18,7 +18,8 @@ import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 from nestseg.bundle import recipe
-from nestseg.bundle.loaded import load, read_selection
+from nestseg.bundle.info import read_selection
+from nestseg.bundle.loaded import load
 from nestseg.bundle.new import new
 from nestseg_prep import cohort
 from nestseg_prep.errors import InputError
