@@ -361,7 +361,7 @@ def test_a_label_that_the_metadata_do_not_name_is_not_believed(
     added = {"_target_": "Lambdad", "keys": "pred", "func": "$lambda mask: mask * 0 + 77"}
     config["postprocessing"]["transforms"].append(added)
     path.write_text(json.dumps(config))
-    with pytest.raises(InputError, match="foreign: its mask holds label 77, which"):
+    with pytest.raises(InputError, match="foreign: its mask has the value 77"):
         caged.open_caged(foreign).examine(image)
 
 
