@@ -14,10 +14,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from nestseg_prep.disk import sync_folder
 from nestseg_prep.errors import InputError
 from nestseg_prep.volume import Volume
+
+RESULT: Final = "nestseg result"
+"""What the PNG files of nestseg's own say of their software, so that none is taken for an image."""
 
 SUFFIXES: Final = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 _GREY: Final = frozenset({"1", "L", "I", "F", "I;16", "I;16B", "I;16L"})
@@ -85,8 +89,26 @@ def picture_shape(path: Path) -> tuple[int, int, int]:
         raise InputError(f"{path.name}: no picture that can be read; convert it to PNG") from error
 
 
-def write_picture(mask: Volume, path: Path) -> None:
+def is_result(path: Path) -> bool:
+    """Whether a picture is a mask or a preview of nestseg's; errors as of :func:`picture_shape`."""
+    with Image.open(path) as image:
+        return bool(getattr(image, "text", {}).get("Software") == RESULT)
+
+
+def result_mark() -> PngInfo:
+    """The text of a PNG file that :func:`is_result` knows."""
+    mark = PngInfo()
+    mark.add_text("Software", RESULT)
+    return mark
+
+
+def write_picture(mask: Volume, path: Path, *, result: bool = False) -> None:
     """Write a label map of one slice as PNG, 8 or 16 bits; whole under its name or not at all.
+
+    Args:
+        mask: the label map.
+        path: where to.
+        result: whether to mark it, so that a scan takes it for no image.
 
     Raises:
         InputError: several slices, or labels outside 0 to 65535.
@@ -101,7 +123,9 @@ def write_picture(mask: Volume, path: Path) -> None:
     half = path.with_name(f".{path.name}.part")
     try:
         with half.open("wb") as file:
-            Image.fromarray(array[:, :, 0].T.astype(depth)).save(file, "PNG")
+            Image.fromarray(array[:, :, 0].T.astype(depth)).save(
+                file, "PNG", pnginfo=result_mark() if result else None
+            )
             file.flush()
             os.fsync(file.fileno())
         if not np.array_equal(read_picture(half).array, array):

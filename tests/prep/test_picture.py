@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
+from nestseg.outputs.preview import write_png
+from nestseg_prep.dicom.findings import Code
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
 from nestseg_prep.picture import picture_shape, read_picture, write_picture
@@ -122,3 +124,14 @@ def test_a_resolution_that_is_no_number_is_not_believed(tmp_path: Path) -> None:
     for dots in (0, 1e9):
         assert pixel_mm(tmp_path / "a.tif", dpi=(dots, dots)) is None
     assert pixel_mm(tmp_path / "b.png", dpi=(50_800, 72)) is None
+
+
+def test_a_mask_of_ours_is_not_taken_for_an_image(tmp_path: Path) -> None:
+    mask = Volume(np.ones((8, 8, 1), np.uint8), np.diag([-1.0, -1.0, 1.0, 1.0]))
+    write_picture(mask, tmp_path / "label.png")
+    write_picture(mask, tmp_path / "seg.png", result=True)
+    write_png(Image.new("RGB", (8, 8)), tmp_path / "preview.png")
+    found = scan(tmp_path, pictures=True)
+    assert [ref.files[0].name for ref in found.series] == ["label.png"]
+    assert {other.finding.code for other in found.others} == {Code.RESULT}
+    assert np.array_equal(read_picture(tmp_path / "seg.png").array, mask.array)

@@ -163,6 +163,8 @@ def _picture_ref(entry: Entry) -> SeriesRef | OtherFile:
     """A picture as a series of its own."""
     try:
         shape = picture.picture_shape(entry.path)
+        if picture.is_result(entry.path):
+            return OtherFile(entry.path, Finding(Code.RESULT))
     except InputError:
         return OtherFile(entry.path, Finding(Code.NOT_AN_IMAGE_FILE))
     return replace(_without_tags(entry, "picture"), shape=shape)

@@ -54,7 +54,7 @@ def _mask(mask: Volume, job: Job) -> Files:
     """A picture's mask is a picture."""
     if job.ref.kind == "picture" and mask.shape[2] == 1:
         path = job.staging / f"{job.name}_seg.png"
-        write_picture(mask, path)
+        write_picture(mask, path, result=True)
     else:
         path = job.staging / f"{job.name}_seg.nii.gz"
         write_nifti(mask, path, mark=LABELS)

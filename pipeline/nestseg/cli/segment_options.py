@@ -58,6 +58,6 @@ def read(words: Sequence[str]) -> SegmentWords:
         tuple(words),
         given["select"],
         given["one_per_study"],
-        Rules(given["fill_missing"], given["min_slices"]),
+        Rules(given["fill_missing"], given["min_slices"], given["regroup"]),
         given["send_to"],
     )
