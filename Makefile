@@ -87,7 +87,7 @@ $(LABEL_READY): requirements.lock label.lock pyproject.toml
 lock:  ## exact versions of everything, from the floors in pyproject.toml
 	@$(PYTHON) -m venv build/lock
 	@build/lock/bin/python -m pip install -qq torch==2.13.0
-	@build/lock/bin/python -m pip install -qq -e '.[train,demo,deidentify,pacs,ray,fast,dev]'
+	@build/lock/bin/python -m pip install -qq -e '.[train,demo,pacs,ray,fast,dev]'
 	@build/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu//' > requirements.lock
 	@build/lock/bin/python -m pip install -qq -e '.[label]'
 	@{ echo "-r requirements.lock"; build/lock/bin/python -m pip freeze --exclude-editable | \

@@ -55,6 +55,28 @@ def cases(dataset: str | Path, split: str) -> list[Case]:
     return found
 
 
+def label_maps(folder: str | Path) -> list[Case]:
+    """The label maps that training images are synthesised from.
+
+    Args:
+        folder: one with NIfTI files, or a labelled data set, whose training labels are taken.
+
+    Returns:
+        ``[{"label": path}, …]``, sorted by path.
+
+    Raises:
+        InputError: there are none.
+    """
+    root = Path(str(folder))
+    if any(index.is_file() for index, _ in _layouts(root)):
+        found = [case["label"] for case in cases(root, "train")]
+    else:
+        found = [str(path) for ending in ("nii", "nii.gz") for path in root.glob(f"*.{ending}")]
+    if not found:
+        raise InputError(f"{root}: no label maps; give a folder of NIfTI files or a data set")
+    return [{"label": path} for path in sorted(found)]
+
+
 def _layouts(root: Path) -> list[tuple[Path, Callable[[Path, str], list[Case]]]]:
     if root.suffix == ".json":
         return [(root, _in_datalist)]

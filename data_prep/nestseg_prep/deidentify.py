@@ -1,45 +1,66 @@
 """DICOM files without what names their patient: PS3.15's Basic Profile, with keyed UIDs.
 
-What happens to each attribute is dicom-anonymizer's table of PS3.15 E.1-1. Its own walk applies
-the table to the top level of a data set alone and makes new random UIDs in each run; this one goes
-into every sequence, and its UIDs are the same in every run with the same site key, so that a
-result made today belongs to images that were sent last year. Pixels are never changed: what may
-show a name is refused.
+What is kept is listed (``keep_list``); everything else goes, at every depth. UIDs and pseudonyms
+are the same in every run with the same site key, so that a result made today belongs to images
+that were sent last year. Nothing that a file says of itself is believed: a file that was
+de-identified before is cleaned again, which changes nothing in it, since a UID or a pseudonym of
+this site carries a keyed check by which it is recognised.
+
+The values of pixels are never changed: what may show a name is refused.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from pydicom.datadict import dictionary_has_tag
+import numpy as np
+from pydicom import config
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.multival import MultiValue
-from pydicom.uid import UID, SegmentationStorage
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    RLELossless,
+    SegmentationStorage,
+)
 
-from nestseg_prep.dicom import files, kinds
+from nestseg_prep import keep_list
+from nestseg_prep.dicom import files, kinds, pixels, terms
 from nestseg_prep.errors import InputError
-from nestseg_prep.site_key import keyed_hash
+from nestseg_prep.site_key import keyed_hash, pseudonym
 
-Action: TypeAlias = Callable[[Dataset, tuple[int, int]], None]
+Cleaner: TypeAlias = Callable[[Dataset, DataElement, Collection[str]], None]
 
 MAKER: Final = "nestseg"
-_TABLE: Final = "dicomfields_2026c"
-_STANDARD_ROOT: Final = "1.2.840.10008."
+REMOVED: Final = "REMOVED"
 _LABEL_MAP_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.66.7"
 _SEGMENTATIONS: Final = (SegmentationStorage, _LABEL_MAP_STORAGE)
-_CONTENT_SEQUENCE: Final = (0x0040, 0xA730)
+_REPORT: Final = ("DCM", "126000")  # Imaging Measurement Report
+_OWN_SCHEME: Final = "99NESTSEG"
 _PROFILE: Final = (("113100", "Basic Application Confidentiality Profile"),)
 _CLEAN_CONTENT: Final = ("113104", "Clean Structured Content Option")
 _HEADS: Final = ("HEAD", "BRAIN", "SKULL", "FACE", "NECK", "SINUS", "ORBIT", "JAW", "EAR", "IAC")
+_COLOURS: Final = ("RGB", "YBR", "PALETTE", "HSV", "ARGB", "CMYK", "XYB")
+_CONTENT: Final = ("ValueType", "ReferencedContentItemIdentifier")
+_TABLES: Final = ("ModalityLUTSequence", "RedPaletteColorLookupTableDescriptor")
+# A token fits into every representation of short text.
+_TOKEN_DIGITS: Final = 16
+_PATIENT_DIGITS: Final = 24
+_MEANING_CHARACTERS: Final = 64
+_CHECK_BYTES: Final = 6
+_ALLOCATED: Final = (8, 16, 32)
 
 
 class Doubt(StrEnum):
@@ -49,6 +70,7 @@ class Doubt(StrEnum):
     BURNT_IN = "says that text is burnt into its pixels"
     FEATURES = "says that the patient can be recognised in its pixels"
     SCREEN = "is a screen capture or in colour: its pixels may show a name"
+    TABLE = "stores its values in lookup tables, which are not passed on"
     UNREADABLE = "is damaged"
 
 
@@ -74,55 +96,72 @@ class Written:
 
 
 def deidentify_file(
-    source: Path, place: Callable[[Dataset], Path], *, pixels_checked: bool = False
+    source: Path,
+    place: Callable[[Dataset], Path],
+    *,
+    pixels_checked: bool = False,
+    vouched: Collection[str] = (),
 ) -> Written:
     """Write one DICOM file without what names its patient.
-
-    A file that went through here before is copied as it is: its UIDs must not change twice.
 
     Args:
         source: a DICOM file.
         place: where the file goes, given the data set as it is written.
         pixels_checked: somebody looked at the pixels and found no name and no face.
+        vouched: texts known to name nobody, which results may keep: names of labels.
 
     Raises:
         DoubtError: the file may show or tell who the patient is, or cannot be read.
-        NotDicomError: it is no DICOM.
+        NotDicomError: the file is not DICOM.
     """
     try:
-        with files.open_plain(source) as file:
-            dataset = files.read_dataset(file)
-        if doubt := _doubt(dataset, pixels_checked=pixels_checked):
-            raise DoubtError(doubt)
-        part = str(dataset.get("BodyPartExamined", "")).upper()
-        is_volume = dataset.get("SOPClassUID") in kinds.VOLUME_CLASSES
-        face = is_volume and (not part or any(head in part for head in _HEADS))
-        if not _is_done(dataset):
-            deidentify(dataset)
-        return Written(_save(dataset, place(dataset)), face)
-    except InputError:  # no key or no library: a fault of the site, not of the file
-        raise
-    except (files.DamagedFileError, ValueError, TypeError, AttributeError, KeyError) as error:
+        # pydicom's warnings quote the values that they are about.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = _read(source)
+            if doubt := _doubt(dataset, pixels_checked=pixels_checked):
+                raise DoubtError(doubt)
+            face = _may_show_face(dataset)
+            deidentify(dataset, vouched)
+            return Written(_save(dataset, place(dataset)), face)
+    except (files.NotDicomError, DoubtError, InputError, OSError, MemoryError):
+        raise  # not DICOM, refused, or a fault of the site
+    # A broken value can make its conversion fail in any way.
+    except Exception as error:
         raise DoubtError(Doubt.UNREADABLE) from error
 
 
-def deidentify(dataset: FileDataset) -> None:
+def deidentify(dataset: FileDataset, vouched: Collection[str] = ()) -> None:
     """Take out of a data set what names its patient, in place.
 
+    Args:
+        dataset: a whole data set.
+        vouched: see :func:`deidentify_file`.
+
     Raises:
-        InputError: dicom-anonymizer is not installed, or there is no site key.
+        InputError: there is no site key.
+        PixelError: the pixel data is broken.
     """
-    person = str(dataset.get("PatientID") or dataset.get("StudyInstanceUID") or "")
-    pseudonym = keyed_hash(person, purpose="patient").hex()[:12].upper()
-    structured = _CONTENT_SEQUENCE in dataset
-    syntax = dataset.file_meta.TransferSyntaxUID
-    _clean(dataset)
-    dataset.PatientID = dataset.PatientName = pseudonym
+    patient = _pseudonym_of_patient(dataset)
+    structured = "ContentSequence" in dataset
+    syntax = ExplicitVRLittleEndian
+    content = None
+    if "PixelData" in dataset:
+        _clean_pixels(dataset)
+        syntax, content = dataset.file_meta.TransferSyntaxUID, dataset["PixelData"]
+    _clean(dataset, vouched)
+    if content is not None:
+        dataset["PixelData"] = content
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.PatientID = dataset.PatientName = patient
     dataset.PatientIdentityRemoved = "YES"
     dataset.DeidentificationMethod = f"{MAKER}: PS3.15 Basic Profile, keyed UIDs"
     codes = (*_PROFILE, _CLEAN_CONTENT) if structured else _PROFILE
-    dataset.DeidentificationMethodCodeSequence = [_code(*code) for code in codes]
+    dataset.DeidentificationMethodCodeSequence = [_code("DCM", *code) for code in codes]
     dataset.LongitudinalTemporalInformationModified = "REMOVED"
+    for keyword in keep_list.EMPTY:
+        setattr(dataset, keyword, "")
+    dataset.set_original_encoding(False, True)  # nothing is left as it was encoded
     # What the sender wrote into the file's own header and preamble goes too.
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = syntax
@@ -132,11 +171,17 @@ def deidentify(dataset: FileDataset) -> None:
 
 
 def new_uid(uid: str) -> UID:
-    """The UID that stands for another one at this site; UIDs of the standard stay."""
-    if not uid or uid.startswith(_STANDARD_ROOT):
+    """Return the UID that stands for another one at this site.
+
+    UIDs that the standard registers stay, and so do those that this function made: their last bytes
+    are a keyed digest of the others.
+    """
+    registered = UID(uid, config.IGNORE).type or uid == _LABEL_MAP_STORAGE
+    if not uid or registered or _is_ours(uid):
         return UID(uid)
-    digest = keyed_hash(uid, purpose="uid")
-    return UID(f"2.25.{UUID(bytes=digest[:16], version=5).int}")
+    # The bits of version and variant belong to what is checked.
+    start = UUID(bytes=keyed_hash(uid, purpose="uid")[:16], version=5).bytes[:-_CHECK_BYTES]
+    return UID(f"2.25.{int.from_bytes(start + _check(start), 'big')}")
 
 
 def folder_for(out: Path) -> Callable[[Dataset], Path]:
@@ -150,15 +195,52 @@ def folder_for(out: Path) -> Callable[[Dataset], Path]:
     return place
 
 
+def _read(source: Path) -> FileDataset:
+    try:
+        with files.open_plain(source) as file:
+            return files.read_dataset(file)
+    except OSError as error:
+        raise DoubtError(Doubt.UNREADABLE) from error
+
+
+def _pseudonym_of_patient(dataset: Dataset) -> str:
+    """The same in all studies of a patient; two hospitals may give one number to two of them."""
+    person = str(dataset.get("PatientID") or dataset.get("StudyInstanceUID") or "")
+    if issuer := dataset.get("IssuerOfPatientID"):
+        person += f"\0{issuer}"
+    return pseudonym(person, purpose="patient", length=_PATIENT_DIGITS)
+
+
+def _check(start: bytes) -> bytes:
+    return keyed_hash(start.hex(), purpose="uid check")[:_CHECK_BYTES]
+
+
+def _is_ours(uid: str) -> bool:
+    root, number = uid[:5], uid[5:]
+    if root != "2.25." or not (number.isascii() and number.isdigit() and len(number) <= 39):
+        return False
+    if str(int(number)) != number or int(number).bit_length() > 128:
+        return False
+    whole = int(number).to_bytes(16, "big")
+    return whole[-_CHECK_BYTES:] == _check(whole[:-_CHECK_BYTES])
+
+
 def _doubt(dataset: Dataset, *, pixels_checked: bool) -> Doubt | None:
     """Why a data set must not be passed on, or ``None``."""
-    sop_class = dataset.get("SOPClassUID", "")
-    own = dataset.get("Manufacturer") == MAKER  # reports of codes, numbers and references
-    if sop_class in _SEGMENTATIONS or (own and _CONTENT_SEQUENCE in dataset):
+    if dataset.get("SOPClassUID", "") in _SEGMENTATIONS:
         return None
     if "PixelData" not in dataset:
-        return Doubt.NO_IMAGE
+        return None if _is_measurement_report(dataset) else Doubt.NO_IMAGE
+    if any(keyword in dataset for keyword in _TABLES):
+        return Doubt.TABLE
     return None if pixels_checked else _doubt_of_pixels(dataset)
+
+
+def _is_measurement_report(dataset: Dataset) -> bool:
+    """Whether a report is one of codes, numbers and references, whose few texts are replaced."""
+    names = dataset.get("ConceptNameCodeSequence") or [Dataset()]
+    name = (names[0].get("CodingSchemeDesignator"), names[0].get("CodeValue"))
+    return name == _REPORT and "ContentSequence" in dataset
 
 
 def _doubt_of_pixels(dataset: Dataset) -> Doubt | None:
@@ -166,117 +248,221 @@ def _doubt_of_pixels(dataset: Dataset) -> Doubt | None:
         return Doubt.BURNT_IN
     if dataset.get("RecognizableVisualFeatures") == "YES":
         return Doubt.FEATURES
-    captured = any("SCREEN" in str(value).upper() for value in dataset.get("ImageType") or ())
-    colour = dataset.get("SamplesPerPixel", 1) != 1
+    captured = any("SCREEN" in str(value).upper() for value in _several(dataset.get("ImageType")))
+    meaning = str(dataset.get("PhotometricInterpretation") or "").upper()
+    colour = dataset.get("SamplesPerPixel", 1) != 1 or meaning.startswith(_COLOURS)
     is_slice = dataset.get("SOPClassUID") in kinds.VOLUME_CLASSES
     return None if is_slice and not captured and not colour else Doubt.SCREEN
 
 
-def _is_done(dataset: Dataset) -> bool:
-    method = str(dataset.get("DeidentificationMethod", ""))
-    return dataset.get("PatientIdentityRemoved") == "YES" and method.startswith(f"{MAKER}:")
+def _may_show_face(dataset: Dataset) -> bool:
+    part = str(dataset.get("BodyPartExamined") or "").upper()
+    unknown = terms.body_part(part) in ("", terms.OTHER)
+    head = any(head in part for head in _HEADS)
+    return dataset.get("SOPClassUID") in kinds.VOLUME_CLASSES and (unknown or head)
 
 
-def _clean(dataset: Dataset) -> None:
-    for element in list(_decoded(dataset)):
-        tag = (element.tag.group, element.tag.element)
-        known = dictionary_has_tag(element.tag) and not element.tag.is_private
-        if not known or element.VR in ("UN", "PN"):
-            del dataset[element.tag]
-            continue
-        action = _action(tag)
-        if element.VR == "UI" and action != "delete":
-            element.value = _mapped(element.value)
-        elif action == "delete":
-            del dataset[element.tag]
-        elif element.VR == "SQ":
-            _clean_sequence(element, action, tag)
-        elif action:
-            _blank(dataset, element, action)
+def _several(value: Any) -> list[Any]:
+    """The values of an element, however many it has."""
+    if value is None or value == "":
+        return []
+    return list(value) if isinstance(value, MultiValue | list | tuple) else [value]
 
 
-def _decoded(dataset: Dataset) -> Iterator[DataElement]:
-    """Each element; one whose value cannot be decoded is dropped."""
+def _clean(dataset: Dataset, vouched: Collection[str]) -> None:
+    """Remove every element that is not on the keep-list, and every value that may be a name."""
+    cleaners = _cleaners()
     for tag in list(dataset.keys()):
+        cleaner = cleaners.get(tag)
         try:
-            yield dataset[tag]
-        except (ValueError, TypeError, NotImplementedError, KeyError, AttributeError):
+            element = dataset[tag] if cleaner else None
+        # A broken value can make its conversion fail in any way.
+        except Exception:  # noqa: BLE001
+            element = None
+        if cleaner is None or element is None or not _is_of_its_kind(element):
             del dataset[tag]
+        else:
+            cleaner(dataset, element, vouched)
 
 
-def _clean_sequence(element: DataElement, action: str, tag: tuple[int, int]) -> None:
-    keeps_references = action in ("", "delete_or_empty_or_replace_UID")
-    if not keeps_references and tag != _CONTENT_SEQUENCE:
-        element.value = []
-        return
-    for item in element.value:
-        _clean(item)
+def _is_of_its_kind(element: DataElement) -> bool:
+    """Whether an element has the representation that the dictionary gives its tag."""
+    return element.VR in dictionary_VR(element.tag).split(" or ")
 
 
-def _blank(dataset: Dataset, element: DataElement, action: str) -> None:
-    from dicomanonymizer import simpledicomanonymizer as table  # noqa: PLC0415  an extra
+@cache
+def _cleaners() -> dict[int, Cleaner]:
+    by_keyword: dict[str, Cleaner] = {
+        **dict.fromkeys(keep_list.NUMBERS, _keep_numbers),
+        **dict.fromkeys(keep_list.UIDS, _map_uids),
+        **dict.fromkeys(keep_list.POINTERS, _keep_pointers),
+        **dict.fromkeys(keep_list.SEQUENCES, _clean_items),
+        **dict.fromkeys({*keep_list.TERMS, *keep_list.TOKENS, *keep_list.SAID}, _keep_known),
+        "BodyPartExamined": _keep_body_part,
+        **{name: partial(_set_to, text) for name, text in keep_list.DUMMIES.items()},
+        "PositionReferenceIndicator": partial(_set_to, ""),
+    }
+    tags = {keyword: tag_for_keyword(keyword) for keyword in by_keyword}
+    return {tag: by_keyword[keyword] for keyword, tag in tags.items() if tag is not None}
 
-    change = (
-        table.empty_element if action in ("empty", "delete_or_empty") else (table.replace_element)
-    )
+
+def _keep_numbers(dataset: Dataset, element: DataElement, _: Collection[str]) -> None:
     try:
-        change(element)
-    except NotImplementedError:
+        proper = all(math.isfinite(float(one)) for one in _several(element.value))
+    except (TypeError, ValueError):
+        proper = False
+    if not proper:
         del dataset[element.tag]
 
 
-def _mapped(value: Any) -> Any:
-    if isinstance(value, MultiValue | list):
-        return [new_uid(str(one)) for one in value]
-    return new_uid(str(value or ""))
+def _map_uids(_: Dataset, element: DataElement, __: Collection[str]) -> None:
+    mapped = [new_uid(str(one)) for one in _several(element.value)]
+    element.value = mapped if len(mapped) != 1 else mapped[0]
 
 
-def _action(tag: tuple[int, int]) -> str:
-    """What PS3.15 does to a tag, by the name of the table's function; ``""`` for nothing."""
-    single, ranges = _actions()
-    if tag in single:
-        return single[tag]
-    group, number = tag
-    for (in_group, in_number, group_mask, number_mask), name in ranges.items():
-        if group & group_mask == in_group & group_mask and (
-            number & number_mask == in_number & number_mask
-        ):
-            return name
-    return ""
+def _keep_pointers(dataset: Dataset, element: DataElement, _: Collection[str]) -> None:
+    if not all(dictionary_has_tag(int(one)) for one in _several(element.value)):
+        del dataset[element.tag]
 
 
-@lru_cache
-def _actions() -> tuple[dict[tuple[int, int], str], dict[tuple[int, int, int, int], str]]:
-    try:
-        from dicomanonymizer.simpledicomanonymizer import (  # noqa: PLC0415  an extra
-            initialize_actions,
-        )
-    except ImportError:
-        raise InputError(
-            "de-identification needs dicom-anonymizer; run `pip install 'nestseg[deidentify]'`"
-        ) from None
-    named = {tag: action.__name__ for tag, action in initialize_actions(_TABLE).items()}
-    single = {tag: name for tag, name in named.items() if len(tag) == 2}
-    return single, {tag: name for tag, name in named.items() if len(tag) == 4}
+def _set_to(text: str, _: Dataset, element: DataElement, __: Collection[str]) -> None:
+    element.value = text
 
 
-def _code(value: str, meaning: str) -> Dataset:
+def _keep_body_part(dataset: Dataset, element: DataElement, _: Collection[str]) -> None:
+    # One term of those that the text spells: the attribute holds one.
+    found = terms.body_part(str(element.value or "")).split(" ")[0]
+    if found in keep_list.TERMS["BodyPartExamined"]:
+        element.value = found
+    else:
+        del dataset[element.tag]
+
+
+def _keep_known(dataset: Dataset, element: DataElement, vouched: Collection[str]) -> None:
+    """Keep defined terms and texts that are vouched for; replace or remove the others."""
+    given = [str(one).strip() for one in _several(element.value)]
+    kept = [_known(element.keyword, one, vouched) for one in given]
+    if given and not any(kept):
+        del dataset[element.tag]
+    else:
+        element.value = kept if len(kept) != 1 else kept[0]
+
+
+def _known(keyword: str, text: str, vouched: Collection[str]) -> str:
+    """A text that cannot hold a name in place of another one; ``""`` if there is none."""
+    if not text or (keyword in keep_list.SAID and text in vouched):
+        return text
+    if term := keep_list.known_text(keyword, text):
+        return term
+    if keyword in keep_list.TOKENS:
+        return pseudonym(text, purpose="token", length=_TOKEN_DIGITS)
+    return keep_list.INSTEAD.get(keyword, REMOVED if keyword in keep_list.REQUIRED else "")
+
+
+def _clean_items(_: Dataset, element: DataElement, vouched: Collection[str]) -> None:
+    items = list(element.value)
+    for item in items:
+        code = _known_code(item, vouched)
+        _clean(item, vouched)
+        item.update(code)
+        if item.get("SegmentLabel") == REMOVED and "SegmentNumber" in item:
+            item.SegmentLabel = f"Segment {item.SegmentNumber}"
+    if element.keyword == "ContentSequence":
+        # Of another kind are names, dates and waves: without their value they say nothing.
+        items = [item for item in items if any(name in item for name in _CONTENT)]
+    element.value = items
+
+
+def _known_code(item: Dataset, vouched: Collection[str]) -> Dataset:
+    """The code that an item holds, with the standard's own meaning; empty if it holds none.
+
+    What is not of the standard becomes a code of this site that says as much as: it is the same.
+    """
+    if "CodeMeaning" not in item and "CodeValue" not in item:
+        return Dataset()
+    scheme, value, meaning = (
+        str(item.get(keyword) or "")
+        for keyword in ("CodingSchemeDesignator", "CodeValue", "CodeMeaning")
+    )
+    if known := keep_list.known_code(scheme, value):
+        return _code(scheme, value, known[:_MEANING_CHARACTERS])
+    if scheme == _OWN_SCHEME and {value, meaning} <= set(vouched):
+        return _code(scheme, value, meaning)
+    token = pseudonym(value or meaning, purpose="token", length=_TOKEN_DIGITS)
+    return _code(_OWN_SCHEME, token, REMOVED)
+
+
+def _code(scheme: str, value: str, meaning: str) -> Dataset:
     code = Dataset()
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "DCM", meaning
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, meaning
     return code
+
+
+def _clean_pixels(dataset: FileDataset) -> None:
+    """Store the values of the pixels and nothing else.
+
+    Bits above and below the stored ones may hold an overlay, the space behind the last pixel and
+    the comments of a compressed stream anything.
+
+    Raises:
+        PixelError: the pixel data is broken.
+    """
+    compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
+    if compressed and dataset.get("SamplesPerPixel", 1) != 1:
+        dataset.decompress(generate_instance_uid=False)
+    count = max(1, int(dataset.get("NumberOfFrames") or 1))
+    samples = int(dataset.get("SamplesPerPixel") or 1)
+    size = dataset.Rows * dataset.Columns * samples * count
+    if dataset.BitsAllocated == 1:
+        content = _packed_bits(dataset.PixelData, size)
+    elif samples == 1:
+        content = _grey_values(dataset, count)
+    else:
+        content = dataset.PixelData[:size]
+        if dataset.BitsAllocated != 8 or dataset.BitsStored != 8 or len(content) < size:
+            raise pixels.PixelError
+    if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
+        dataset.PhotometricInterpretation = "MONOCHROME2"  # labels, whose colours go
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.PixelData = content + b"\0" * (len(content) % 2)
+    dataset["PixelData"].VR = "OW" if dataset.BitsAllocated > 8 else "OB"
+    if compressed and dataset.BitsAllocated > 1:
+        dataset.compress(RLELossless, generate_instance_uid=False)
+
+
+def _packed_bits(content: bytes, size: int) -> bytes:
+    """One bit for each pixel; those behind the last one are cleared."""
+    kept = np.unpackbits(np.frombuffer(content, np.uint8), count=size, bitorder="little")
+    if 8 * len(content) < size:
+        raise pixels.PixelError
+    return np.packbits(kept, bitorder="little").tobytes()
+
+
+def _grey_values(dataset: FileDataset, count: int) -> bytes:
+    """Values of one sample a pixel, with their lowest bit at 0."""
+    allocated, stored = int(dataset.BitsAllocated), int(dataset.BitsStored)
+    top = int(dataset.get("HighBit", stored - 1)) + 1
+    if allocated not in _ALLOCATED or not 0 < stored <= top <= allocated:
+        raise pixels.PixelError
+    kind = "i" if dataset.PixelRepresentation else "u"
+    # Decoders know the highest bit only.
+    dataset.BitsStored = top
+    frames = [pixels.stored_values(dataset, frame) >> (top - stored) for frame in range(count)]
+    dataset.BitsStored, dataset.HighBit = stored, stored - 1
+    return b"".join(frame.astype(f"<{kind}{allocated // 8}").tobytes() for frame in frames)
 
 
 def _save(dataset: FileDataset, path: Path) -> Path:
     """Under a temporary name first, readable by this user alone."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".partial")
+    handle, partial_name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".partial")
     try:
         with os.fdopen(handle, "wb") as file:
             dataset.save_as(file, enforce_file_format=True)
             file.flush()
             os.fsync(file.fileno())
-        Path(partial).replace(path)
+        Path(partial_name).replace(path)
     except BaseException:
-        Path(partial).unlink(missing_ok=True)
+        Path(partial_name).unlink(missing_ok=True)
         raise
     return path

@@ -15,7 +15,10 @@ class InputError(ValueError):
 
 
 def describe(error: BaseException) -> str:
-    """One line for a person: our own messages as they are, others with the kind of error."""
+    """Say in one line what went wrong: our own messages as they are, of others only the kind.
+
+    Foreign messages quote the value they are about, and values of headers are a patient's.
+    """
     root = error
     while root.__cause__ is not None and not isinstance(root, InputError):
         root = root.__cause__
@@ -26,7 +29,7 @@ def describe(error: BaseException) -> str:
         return "out of memory; run it on a machine with more"
     if isinstance(root, OSError):  # its text holds the path, and folders are named after patients
         return f"{type(root).__name__}: {root.strerror}"
-    return f"{type(root).__name__}: {line}"[:300]
+    return type(root).__name__
 
 
 def check_number(name: str, value: Any, least: float, *, whole: bool = False) -> None:

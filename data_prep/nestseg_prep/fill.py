@@ -3,13 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from nestseg_prep.errors import InputError
+
+_NONFINITE_LIMIT: Final = 1e-3
+
 Array: TypeAlias = npt.NDArray[Any]
 Range: TypeAlias = tuple[float, float]
+
+
+def finite(array: Array) -> Array:
+    """Gives voxels that are NaN or infinite the lowest finite value.
+
+    Args:
+        array: of any shape; integers are finite.
+
+    Returns:
+        The same array if nothing had to be changed, otherwise a changed copy.
+
+    Raises:
+        InputError: more than 0.1 % of the voxels are not finite.
+    """
+    if array.dtype.kind != "f":
+        return array
+    known = np.isfinite(array)
+    bad = array.size - int(np.count_nonzero(known))
+    if bad > _NONFINITE_LIMIT * array.size:
+        msg = f"{bad} of {array.size} voxels are NaN or infinite; export it again"
+        raise InputError(msg)
+    return np.where(known, array, array[known].min()) if bad else array
 
 
 def without_fill(array: Array, ranges: Sequence[Range | None]) -> Array:

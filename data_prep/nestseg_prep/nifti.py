@@ -21,9 +21,9 @@ from nestseg_prep import affine as affines
 from nestseg_prep import nifti_header
 from nestseg_prep.disk import sync_folder
 from nestseg_prep.errors import InputError
+from nestseg_prep.fill import finite
 from nestseg_prep.volume import Volume
 
-_NONFINITE_LIMIT: Final = 1e-3
 _SAME_PLACE_MM: Final = 1e-3
 _SCANNER: Final = 1  # NIFTI_XFORM_SCANNER_ANAT
 _CHUNK: Final = 2**20
@@ -53,7 +53,7 @@ def read_nifti(path: Path) -> Volume:
     return Volume(_finite(array, path), header.affine)
 
 
-def write_nifti(volume: Volume, path: Path, step: float = 1.0) -> None:
+def write_nifti(volume: Volume, path: Path, step: float = 1.0, mark: str = "") -> None:
     """Writes a volume so that under its name there is either nothing or a whole, verified file.
 
     The file gets sform = qform with code 1 (scanner) and mm, and the same bytes for the same
@@ -63,6 +63,7 @@ def write_nifti(volume: Volume, path: Path, step: float = 1.0) -> None:
         volume: to write.
         path: ends in .nii or .nii.gz.
         step: what one unit of an integer volume stands for; readers multiply by it.
+        mark: of a result (``nifti_header.LABELS``, ``MAP``), which a scan takes for no image.
 
     Raises:
         InputError: the affine is sheared (readers would disagree where voxels lie), or the values
@@ -77,7 +78,7 @@ def write_nifti(volume: Volume, path: Path, step: float = 1.0) -> None:
     # A name that ends as the final one does, so that it is read back by the same rules.
     temporary = path.with_name(f".{os.getpid()}.partial.{path.name}")
     try:
-        _write(array, volume.affine, temporary, step)
+        _write(array, volume.affine, temporary, step, mark)
         _verify(array, volume.affine, temporary, step)
         temporary.replace(path)
     except InputError as error:
@@ -104,16 +105,11 @@ def _true_values(image: nifti_header.Image) -> Array:
 
 
 def _finite(array: Array, path: Path) -> Array:
-    if array.dtype.kind != "f":
-        return array
-    finite = np.isfinite(array)
-    bad = array.size - int(np.count_nonzero(finite))
-    if bad > _NONFINITE_LIMIT * array.size:
-        msg = f"{path.name}: {bad} of {array.size} voxels are NaN or infinite; export it again"
-        raise InputError(msg)
-    if bad:
-        array[~finite] = array[finite].min()
-    return array
+    try:
+        return finite(array)
+    except InputError as error:
+        msg = f"{path.name}: {error}"
+        raise InputError(msg) from error
 
 
 def _storable(array: Array) -> Array:
@@ -134,11 +130,13 @@ def _storable(array: Array) -> Array:
     return array
 
 
-def _write(array: Array, affine: affines.Affine, path: Path, step: float) -> None:
+def _write(array: Array, affine: affines.Affine, path: Path, step: float, mark: str) -> None:
     image = _IMAGE(array, affine)
     image.set_sform(affine, code=_SCANNER)
     image.set_qform(affine, code=_SCANNER)
     image.header.set_xyzt_units("mm")
+    if mark:
+        nifti_header.mark_result(image, mark)
     with path.open("xb") as file:
         if path.name.endswith(".gz"):
             # No name and no time inside: the same volume gives the same bytes.

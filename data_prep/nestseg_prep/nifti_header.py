@@ -10,7 +10,7 @@ import gzip
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn, TypeAlias, cast
 
@@ -34,6 +34,11 @@ _PIXDIM_TOLERANCE: Final = 0.01
 _SHEAR_LIMIT: Final = 1e-3  # a cosine
 _SHEAR_OF_ROUNDING: Final = 1e-5
 _SPATIAL_UNITS: Final = 0x07
+_INTENT_LABEL: Final = 1002  # NIFTI_INTENT_LABEL
+LABELS: Final = "nestseg label map"
+"""Mark of a mask, in the header's field for a description."""
+MAP: Final = "nestseg map"
+"""Mark of a probability or uncertainty, likewise."""
 _COLOURS: Final = (("R", "G", "B"), ("R", "G", "B", "A"))
 _UNKNOWN_UNIT: Final = 0
 _UNITS: Final = {_UNKNOWN_UNIT: "mm", 1: "metres", 2: "mm", 3: "microns"}
@@ -53,6 +58,7 @@ class NiftiHeader:
         shape: voxels along ``(i, j, k)``; axes of length one behind the third are dropped.
         affine: ``(4, 4)``, voxel → RAS mm: the sform, or the qform where there is no sform.
         straightened: whether its axes were slightly askew and made to stand at right angles.
+        result: whether it is a label map or another result, by its intent or by a mark of ours.
         unit: in which the file gives its geometry: ``"mm"``, ``"metres"`` or ``"microns"``. The
             affine is in mm in any case.
     """
@@ -61,6 +67,7 @@ class NiftiHeader:
     affine: affines.Affine
     straightened: bool = False
     unit: str = "mm"
+    result: bool = False
 
 
 class ColourError(InputError):
@@ -83,7 +90,19 @@ def read_header(path: Path) -> NiftiHeader:
         OSError: the file cannot be opened.
     """
     with open_image(path) as (_, image):
-        return check_header(image, path)
+        return replace(check_header(image, path), result=_is_result(image))
+
+
+def mark_result(image: Image, mark: str) -> None:
+    """Says in a header that an image is a result (``LABELS`` or ``MAP``)."""
+    image.header["descrip"] = mark
+    if mark == LABELS:
+        image.header["intent_code"] = _INTENT_LABEL
+
+
+def _is_result(image: Image) -> bool:
+    mark = bytes(image.header["descrip"].item()).rstrip(b"\0").decode("ascii", "replace")
+    return mark in {LABELS, MAP} or int(image.header["intent_code"]) == _INTENT_LABEL
 
 
 @contextmanager

@@ -12,10 +12,12 @@ from typing import Any, Final, NamedTuple, get_args
 import yaml
 
 from nestseg_prep.affine import Orientation
+from nestseg_prep.dicom import kinds
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.errors import InputError
 
 _NONE: Final = "none"
+_PLAIN: Final = {"CT": "HU", "MR": "magnitude"}
 
 
 class Check(NamedTuple):
@@ -91,6 +93,9 @@ class Selection:
         kernels: ConvolutionKernel of a CT.
         descriptions: SeriesDescription.
         not_descriptions: the same, for series that are left out.
+        quantities: what values of CT and MR images are: names of ``kinds.QUANTITIES``, an empty
+            text for plain ones (Hounsfield units, magnitude). Where ``modalities`` are given and
+            this is not, plain ones alone are taken.
         one_per_study: of the series of a study that pass, take one: the first by these marks in
             turn, out of ``thinnest``, ``most_slices`` and ``newest``.
 
@@ -115,6 +120,7 @@ class Selection:
         kernels: Sequence[str] | None = None,
         descriptions: Sequence[str] | None = None,
         not_descriptions: Sequence[str] | None = None,
+        quantities: Sequence[str] | None = None,
         one_per_study: Sequence[str] | None = None,
     ) -> None:
         self.modalities = _texts("modalities", modalities)
@@ -126,6 +132,7 @@ class Selection:
         self.kernels = _texts("kernels", kernels)
         self.descriptions = _texts("descriptions", descriptions)
         self.not_descriptions = _texts("not_descriptions", not_descriptions)
+        self.quantities = _texts("quantities", quantities, ("", *kinds.QUANTITIES))
         self.one_per_study = _texts("one_per_study", one_per_study, tuple(_MARKS))
 
     @classmethod
@@ -162,7 +169,7 @@ class Selection:
         if ref.kind == "dicom":
             found += [
                 _matches("modality", ref.modality or "", self.modalities),
-                _matches("body part", ref.body_part, self.body_parts),
+                _matches("body part", ref.body_part, self.body_parts, said=ref.body_part_said),
             ]
         else:
             found += [
@@ -176,7 +183,9 @@ class Selection:
         ]
         if ref.kind == "dicom":
             description = _matches("description", ref.description, self.not_descriptions)
+            plain = ("",) if self.modalities else None
             found += [
+                _values(ref, self.quantities or plain),
                 _matches("kernel", ref.kernel, self.kernels, private=True),
                 _matches("description", ref.description, self.descriptions, private=True),
                 description
@@ -234,6 +243,7 @@ RULES: Final = (
     "kernels",
     "descriptions",
     "not_descriptions",
+    "quantities",
     "pictures",
     "one_per_study",
 )
@@ -287,11 +297,18 @@ _MARKS: Final[dict[str, _Mark]] = {
 
 
 def _matches(
-    rule: str, text: str, patterns: Sequence[str] | None, *, private: bool = False
+    rule: str,
+    text: str,
+    patterns: Sequence[str] | None,
+    *,
+    private: bool = False,
+    said: str = "",
 ) -> Check | None:
+    """Hold a text, or what the header says in its place, against patterns; ``text`` is shown."""
     if patterns is None:
         return None
-    passed = any(fnmatchcase(text.casefold(), one.casefold()) for one in patterns)
+    texts = {text.casefold(), (said or text).casefold()}
+    passed = any(fnmatchcase(one, wanted.casefold()) for one in texts for wanted in patterns)
     return Check(rule, passed, text or _NONE, ", ".join(one or _NONE for one in patterns), private)
 
 
@@ -300,6 +317,15 @@ def _unknown(rule: str, patterns: Sequence[str] | None) -> Check | None:
     if patterns is None:
         return None
     return Check(rule, True, "unknown", ", ".join(one or _NONE for one in patterns))
+
+
+def _values(ref: SeriesRef, names: Sequence[str] | None) -> Check | None:
+    """What the values of a CT or MR are; other modalities have one quantity each."""
+    if names is None or ref.modality not in _PLAIN:
+        return None
+    plain = _PLAIN[ref.modality]
+    wanted = ", ".join(one or plain for one in names)
+    return Check("values", ref.quantity in names, ref.quantity or plain, wanted)
 
 
 def _within(

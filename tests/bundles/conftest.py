@@ -10,9 +10,11 @@ import pytest
 from scipy import ndimage
 
 from nestseg.bundle import loaded, locate
+from nestseg.bundle.info import read_selection
 from nestseg.pruning import candidates, card
 from nestseg.pruning.choice import Choice, Level, Rule
 from nestseg.pruning.record import Record, Scoring, Source, Timing
+from nestseg_prep.dicom.scan import scan
 from nestseg_prep.nifti import read_nifti, write_nifti
 from nestseg_prep.picture import write_picture
 from nestseg_prep.volume import Volume
@@ -95,6 +97,14 @@ def trunk_set(data_set: Path) -> Path:
 
 
 @pytest.fixture
+def coarse_set(data_set: Path) -> Path:
+    """The labelled volumes with voxels of 5 mm, as large as a part of the body."""
+    for path in data_set.glob("*/*.nii.gz"):
+        write_nifti(Volume(read_nifti(path).array, np.diag([5.0, 5.0, 5.0, 1.0])), path)
+    return data_set
+
+
+@pytest.fixture
 def fitting_data(request: pytest.FixtureRequest) -> Callable[[Path], tuple[Path, Path]]:
     """For a bundle: a small data set that it can train on, and a folder of images that it takes."""
 
@@ -107,6 +117,9 @@ def fitting_data(request: pytest.FixtureRequest) -> Callable[[Path], tuple[Path,
             root = request.getfixturevalue("trunk_set")
             return root, root
         root = request.getfixturevalue("data_set")
+        series = scan(root / "images").series
+        if not any(one.taken for one in read_selection(bundle).decide(series)):
+            root = request.getfixturevalue("coarse_set")
         return root, root / "images"
 
     return choose

@@ -64,6 +64,7 @@ READ = {
         "won = libc.name_to_handle_at(-100, where['secret'].encode(), buffer, "
         "ctypes.byref(mount), 0) == 0"
     ),
+    "asks where another process works": "won = bool(os.readlink(f\"/proc/{where['pid']}/cwd\"))",
     "watches a folder": (
         "libc = ctypes.CDLL(None); at = libc.inotify_init(); "
         "won = at >= 0 and libc.inotify_add_watch(at, where['folder'].encode(), 4095) >= 0"
@@ -101,6 +102,18 @@ WRITE = {
         "os.utime(where['secret'], (1, 1)); won = os.stat(where['secret']).st_mtime == 1"
     ),
     "marks a file": "os.setxattr(where['secret'], 'user.x', b'1'); won = True",
+    "flags a file that it may read": (
+        "import fcntl; at = os.open(where['bundle'] + '/LICENSE', os.O_RDONLY); "
+        "flags = fcntl.ioctl(at, 0x80086601, bytes(8)); "
+        "fcntl.ioctl(at, 0x40086602, flags); won = True"
+    ),
+    "leaves a link for others to follow": (
+        "os.symlink(where['folder'], os.path.join(temporary, 'o')); won = True"
+    ),
+    "leaves a program that runs as its owner": (
+        "os.umask(0); path = os.path.join(temporary, 'p'); "
+        "os.close(os.open(path, os.O_CREAT, 0o6777)); won = os.stat(path).st_mode & 0o077 != 0"
+    ),
     "writes a result": "open(where['out'] + '/forged.nii.gz', 'w'); won = True",
     "changes the bundle": "open(where['bundle'] + '/configs/more.json', 'w'); won = True",
     "changes nestseg": "open(where['package'] + '/planted.py', 'w'); won = True",
@@ -132,11 +145,10 @@ NETWORK = {
         "won = True"
     ),
     "connects to a socket file": (
-        "s = socket.socket(socket.AF_UNIX); s.connect(where['socket']); s.send(b'x'); won = True"
+        "s = socket.socket(socket.AF_UNIX); s.connect(where['socket']); won = True"
     ),
     "connects to an abstract socket": (
-        "s = socket.socket(socket.AF_UNIX); s.connect('\\0' + where['abstract']); s.send(b'x'); "
-        "won = True"
+        "s = socket.socket(socket.AF_UNIX); s.connect('\\0' + where['abstract']); won = True"
     ),
     "listens": ("s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); won = True"),
     "asks the kernel for routes": "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW); won = True",
@@ -150,6 +162,9 @@ NETWORK = {
         "f\"http://127.0.0.1:{where['port']}/x.pt\", model_dir=temporary); won = True"
     ),
     "looks a name up": "socket.gethostbyname('localhost'); socket.socket(); won = True",
+    "asks for the network's interfaces": (
+        "import fcntl; a, b = socket.socketpair(); fcntl.ioctl(a, 0x8912, bytes(16)); won = True"
+    ),
     "opens an io_uring": (
         "libc = ctypes.CDLL(None); p = ctypes.create_string_buffer(120); "
         "won = libc.syscall(425, 4, p) >= 0"
@@ -209,6 +224,14 @@ PROCESS = {
         "import fcntl; a, b = socket.socketpair(); "
         "fcntl.fcntl(a, fcntl.F_SETOWN, where['pid']); won = True"
     ),
+    "names another process for signals": (
+        "import fcntl, struct; a, b = socket.socketpair(); "
+        "fcntl.ioctl(a, 0x8901, struct.pack('i', where['pid'])); won = True"
+    ),
+    "keeps the rights of root": (
+        "won = any(line.startswith('CapEff') and int(line.split()[1], 16) "
+        "for line in open('/proc/self/status'))"
+    ),
     "catches page faults": "won = ctypes.CDLL(None).syscall(323, 1) >= 0",
 }
 ATTACKS = READ | WRITE | NETWORK | PROCESS
@@ -220,7 +243,8 @@ MAY_FAIL_UNCAGED = {
     *("gives a file away", "changes its root", "reads another process' memory"),
     *("traces another process", "reads memory by a system call", "leaves its session"),
     *("reads a handle", "runs a file that is only in memory", "limits another process"),
-    *("truncates by opening", "reads by pandas"),
+    *("truncates by opening", "reads by pandas", "flags a file that it may read"),
+    "keeps the rights of root",
     # The victim's answer is none that they take; it knows that they connected.
     *("fetches by urllib", "fetches weights by torch"),
 }
@@ -384,7 +408,9 @@ def bundle(folder: Path, attacks: dict[str, str], where: dict[str, Any]) -> Path
         "attacks": attacks,
         "runner": _RUNNER,
         "scope": _RUN,
-        "device": "$torch.device('cpu' if @scope else 'cpu')",  # runs it when the bundle is loaded
+        "device": "$torch.device('cpu')",
+        # Runs it when the bundle is loaded, and when it is checked: checks set their own device.
+        "network": "$(@scope, @network_def.to(@device))[1]",
     }
     told = {"_target_": "Lambdad", "keys": "pred", "func": "$@scope['tell']"}
     config["postprocessing"]["transforms"].append(told)

@@ -73,7 +73,17 @@ def link() -> zipfile.ZipInfo:
 
 @pytest.mark.parametrize(
     "item",
-    ["b/../../escaped.txt", "/escaped.txt", "b\\..\\..\\escaped.txt", "c:/x", link(), "other/x"],
+    [
+        *(
+            "b/../../escaped.txt",
+            "/escaped.txt",
+            "b\\..\\..\\escaped.txt",
+            "c:/x",
+            link(),
+            "other/x",
+        ),
+        *("b/\x1b[2J", "b/LICENSE/x", "b/" + "x" * 300, "b/" + "x/" * 5000),
+    ],
 )
 def test_a_zip_file_that_reaches_out_of_its_folder_is_not_unpacked(
     tmp_path: Path, item: str | zipfile.ZipInfo
@@ -86,3 +96,14 @@ def test_a_zip_file_that_reaches_out_of_its_folder_is_not_unpacked(
     with pytest.raises(InputError, match=r"b\.zip: "), archive.opened(path):
         pass
     assert [found.name for found in tmp_path.rglob("*")] == ["in", "b.zip"]
+
+
+def test_a_zip_file_with_damaged_contents_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "b.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("b/LICENSE", "words " * 1000)
+    content = bytearray(path.read_bytes())
+    content[39:49] = b"\xff" * 10  # after the header of the first file and its name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"b\.zip: no bundle folder"), archive.opened(path):
+        pass

@@ -42,7 +42,7 @@ def config(bundle: Path, name: str) -> Path:
 
 def test_there_are_bundles() -> None:
     assert [bundle.name for bundle in BUNDLES] == locate.names()
-    assert len(BUNDLES) == 17
+    assert len(BUNDLES) == 19
 
 
 @each_bundle
@@ -67,7 +67,16 @@ def test_it_has_the_files_of_the_specification(bundle: Path) -> None:
 HEAD = ("HEAD", "Brain", "SKULL", "HEADNECK", "HIPPOCAMPUS")
 TRUNK = ("CHEST", "Abdomen", "ABDOMENPELVIS", "CHESTABDPELVIS", "THORAX", "WHOLEBODY", "LIVER")
 OTHER = ("KNEE", "FEMORALHEAD", "CSPINE", "LSPINE", "HAND", "PROSTATE", "BREAST")
-TAKES = {"hippocampus": HEAD, "ct": TRUNK, "nuclei": (), "em": ()}
+ABDOMEN = ("Abdomen", "ABDOMENPELVIS", "CHESTABDPELVIS", "LIVER")
+HEART = ("HEART", "CARDIAC", "CHEST", "THORAX")
+TAKES = {
+    "hippocampus": HEAD,
+    "ct": TRUNK,
+    "abdomen": ABDOMEN,
+    "heart": HEART,
+    "nuclei": (),
+    "em": (),
+}
 
 
 @pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
@@ -80,7 +89,7 @@ def test_it_takes_only_the_body_parts_that_it_was_trained_on(bundle: Path) -> No
     )
     taken = {
         part
-        for part in ("", *HEAD, *TRUNK, *OTHER)
+        for part in ("", *HEAD, *TRUNK, *HEART, *OTHER)
         if not named.why_not(replace(ref, body_part=part))
     }
     assert taken == {"", *TAKES[bundle.name.split("_")[0]]}

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
+import mmap
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
-from nestseg.bundle import cage, caged, checks, kernel, loaded, locate, trust
+from nestseg.bundle import cage, caged, checks, keeper, kernel, loaded, locate, trust
 from nestseg.bundle.channel import Channel, ChannelError
 from nestseg.bundle.options import SegmentOptions
+from nestseg.cli import bundles
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import read_nifti, write_nifti
 from nestseg_prep.volume import Volume
@@ -141,6 +146,32 @@ def test_trust_is_asked_once_for_each_digest(foreign: Path) -> None:
     assert trust.needs_cage(foreign)
 
 
+def test_a_variable_alone_does_not_say_that_this_is_a_cage(
+    foreign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(cage.INSIDE, "1")
+    assert trust.needs_cage(foreign)
+
+
+@pytest.mark.parametrize("name", ["models", "configs/more.json"])
+def test_a_link_out_of_a_foreign_bundle_is_not_followed(
+    foreign: Path, tmp_path: Path, name: str
+) -> None:
+    path = foreign / name
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=f"foreign: {name} is a link that leads out"):
+        bundles.find(str(foreign))
+
+
+def test_links_are_told_apart_whatever_their_names_hold(tmp_path: Path) -> None:
+    for folder, target, name in (("a", "x\ny", "z"), ("b", "x", "y\nz")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a").symlink_to(target)
+        (tmp_path / folder / name).touch()
+    assert trust.digest(tmp_path / "a") != trust.digest(tmp_path / "b")
+
+
 def test_a_link_in_a_bundle_counts(tmp_path: Path) -> None:
     copy = Path(shutil.copytree(locate.find("nuclei_unet"), tmp_path / "copy"))
     (copy / "scripts").symlink_to(tmp_path)
@@ -198,6 +229,161 @@ def test_a_bundle_that_cannot_be_built_is_refused_by_name(foreign: Path) -> None
         caged.open_caged(foreign)
 
 
+@pytest.fixture
+def loud(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where the temporary folders of cages are made, and a module that they can run."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_garbage_is_printed_as_text_in_lines_that_end(
+    loud: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cage.run("loud", ["garbage"], kernel.Grants()) == 0
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == "\ufffd?[2J"
+    assert all(line == "x" * 1000 for line in rest[:-1])
+
+
+def test_nothing_is_left_of_a_cage_that_ends(loud: Path) -> None:
+    assert cage.run("loud", ["spread"], kernel.Grants(processes=True)) == 0
+    assert list(loud.iterdir()) == []
+    assert running("loud spread") == []
+
+
+def test_nothing_is_left_of_a_cage_whose_parent_is_killed(loud: Path) -> None:
+    words = (
+        "import subprocess, sys, tempfile; tempfile.tempdir = sys.argv[1]\n"
+        "from nestseg.bundle import cage, kernel\n"
+        "cage.run('loud', ['stay'], kernel.Grants(processes=True))\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", words, loud], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"ready\n"
+    assert len(running("loud stay")) == 3  # the keeper, the process, and what that started
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    for _ in range(600):
+        if not running("loud stay") and not list(loud.iterdir()):
+            break
+        time.sleep(0.05)
+    assert running("loud stay") == []
+    assert list(loud.iterdir()) == []
+
+
+def running(words: str) -> list[int]:
+    """Processes of cages that run something."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = " ".join(process.info["cmdline"] or ())
+        if line.endswith(words) and str(Path(sys.executable)) in line:
+            found.append(process.pid)
+    return found
+
+
+def test_a_folder_is_deleted_whatever_lies_in_it(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    folder = tmp_path / "folder"
+    (folder / "closed" / "inner").mkdir(parents=True)
+    (folder / "link").symlink_to(outside)
+    (folder / "closed" / "inner" / "link").symlink_to(outside)
+    for path in (folder / "closed" / "inner", folder / "closed"):
+        path.chmod(0)
+    keeper.remove(folder)
+    assert not folder.exists()
+    assert outside.stat().st_mode & 0o777 != 0
+    assert (outside / "kept").exists()
+
+
+def test_a_folder_that_cannot_be_measured_is_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+    assert keeper.bytes_below(tmp_path) < 10**6
+    monkeypatch.setattr(keeper, "_MOST_ENTRIES", 2)
+    assert keeper.bytes_below(tmp_path) == np.inf
+    here = os.open(tmp_path / "0", os.O_PATH)
+    for _ in range(20):  # longer than a path can be
+        os.mkdir("x" * 250, dir_fd=here)
+        inner = os.open("x" * 250, os.O_PATH, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    assert keeper.bytes_below(tmp_path / "0") == np.inf
+    keeper.remove(tmp_path / "0")
+
+
+def test_files_without_a_name_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "_members", lambda _: iter([Path("/proc/self")]))
+    before = keeper._hidden_bytes(0, tmp_path, 10**9)
+    with (tmp_path / "open").open("wb", buffering=0) as held:
+        held.write(bytes(10**6))
+        (tmp_path / "open").unlink()
+        assert keeper._hidden_bytes(0, tmp_path, 10**9) - before >= 10**6
+    libc = ctypes.CDLL(None)
+    libc.mmap.restype = ctypes.c_void_p
+    with (tmp_path / "mapped").open("w+b", buffering=0) as held:
+        held.write(bytes(10**6))
+        place = libc.mmap(None, 1, mmap.PROT_READ, mmap.MAP_SHARED, held.fileno(), 0)
+    (tmp_path / "mapped").unlink()
+    assert keeper._hidden_bytes(0, tmp_path, 10**9) - before == 10**9
+    libc.munmap(ctypes.c_void_p(place), 1)
+    assert keeper._hidden_bytes(0, tmp_path, 10**9) == before
+
+
+def test_only_the_temporary_folder_of_a_cage_is_its_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python takes another one where it finds a disk full."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path.parent))
+    rules = dict(kernel._file_rules(kernel.Grants()))
+    assert tmp_path in rules
+    assert tmp_path.parent not in rules
+
+
+def test_a_label_that_the_metadata_do_not_name_is_not_believed(
+    foreign: Path, image: Volume
+) -> None:
+    path = foreign / "configs" / "inference.json"
+    config = json.loads(path.read_text())
+    added = {"_target_": "Lambdad", "keys": "pred", "func": "$lambda mask: mask * 0 + 77"}
+    config["postprocessing"]["transforms"].append(added)
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError, match="foreign: its mask holds label 77, which"):
+        caged.open_caged(foreign).examine(image)
+
+
+@pytest.mark.parametrize("findings", ["[[1]]"])
+def test_forged_findings_are_one_finding(foreign: Path, findings: str) -> None:
+    message = f'{{"findings": {findings}}}'.encode()
+    sent = len(message).to_bytes(8, "little") + message
+    path = foreign / "configs" / "inference.json"
+    forge = f"$(__import__('os').write(int(__import__('sys').argv[2]), {sent!r}), "
+    forge += "__import__('os')._exit(0))"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"network": forge}))
+    *review, last = checks.check(foreign)
+    assert "cannot be checked" in last.problem
+    assert any("evaluates" in finding.problem for finding in review)
+
+
+def test_a_config_that_grows_while_it_is_read_is_read_in_a_cage(
+    foreign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "_LONGEST_S", 3.0)
+    (foreign / "configs" / "inference.json").unlink()
+    lines = ["a0: &a0 [x]"]
+    lines += [f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]" for n in range(12)]
+    (foreign / "configs" / "inference.yaml").write_text("\n".join(lines))
+    (found,) = checks.check(foreign)
+    assert found.problem == "cannot be checked: the bundle took too long and was ended"
+
+
 FORGED = {
     "no JSON": b"\5\0\0\0\0\0\0\0hello",
     "a list": b"\2\0\0\0\0\0\0\0[]",
@@ -225,6 +411,10 @@ HEADS = [
     {"type": "float32", "shape": [2], "order": "C"},
     {"type": "uint8", "shape": [-2], "order": "C"},
     {"type": "uint8", "shape": "2"},
+    {"type": "uint8", "shape": [1e999]},
+    {"type": "uint8", "shape": [True, 2]},
+    {"type": "(2,(1,", "shape": [2]},
+    {"type": ["uint8"], "shape": [2]},
     {},
 ]
 

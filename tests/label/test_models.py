@@ -57,6 +57,30 @@ def test_the_working_folder_is_its_owners_and_keeps_what_was_learned(work: Work)
     assert (copy / WEIGHTS).read_bytes() == b"learned"
 
 
+def test_a_copy_that_another_bundle_of_this_name_left_runs_in_a_cage(
+    work: Work, tmp_path: Path
+) -> None:
+    evil = Path(shutil.copytree(find(NAME), tmp_path / NAME))
+    (evil / "configs" / "inference.json").write_text("{}")
+    work.adopt(evil)
+    assert work.needs_cage(find(NAME))
+    shutil.rmtree(work.bundles / NAME)
+    assert not work.needs_cage(find(NAME))
+    (work.adopt(find(NAME)) / WEIGHTS).write_bytes(b"learned")
+    assert not work.needs_cage(find(NAME))
+
+
+def test_a_link_of_a_bundle_from_elsewhere_is_not_followed_into_its_copy(
+    work: Work, tmp_path: Path
+) -> None:
+    evil = Path(shutil.copytree(find(NAME), tmp_path / NAME))
+    (tmp_path / "secret").write_text("secret")
+    (evil / "configs" / "more.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(InputError, match=r"more\.json is a link that leads out"):
+        work.adopt(evil)
+    assert list(work.bundles.iterdir()) == []
+
+
 @pytest.mark.skipif(bool(kernel.unavailable()), reason="no cages here")
 def test_a_bundle_from_elsewhere_is_described_and_asked_in_cages(work: Work) -> None:
     copy = work.adopt(find(NAME))

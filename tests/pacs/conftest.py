@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,15 +29,25 @@ def as_file(ds: Dataset) -> Dataset:
     return ds
 
 
+CT, MR, ECHO = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.1.1"
+
+
 @contextmanager
-def association(port: int, *, calling: str = "SCANNER", called: str = "NESTSEG") -> Iterator[Any]:
+def association(
+    port: int,
+    *,
+    calling: str = "SCANNER",
+    called: str = "NESTSEG",
+    classes: Sequence[str] = (CT, MR),
+    **how: Any,
+) -> Iterator[Any]:
     """An association of a real sender."""
     pynetdicom = pytest.importorskip("pynetdicom", reason="needs the extra `pacs`")
     entity = pynetdicom.AE(ae_title=calling)
-    for name in ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"):
+    for name in classes:
         entity.add_requested_context(name, ExplicitVRLittleEndian)
-    entity.add_requested_context("1.2.840.10008.1.1")
-    made = entity.associate("127.0.0.1", port, ae_title=called)
+    entity.add_requested_context(ECHO)
+    made = entity.associate("127.0.0.1", port, ae_title=called, **how)
     try:
         yield made
     finally:
@@ -61,3 +72,15 @@ def port(incoming: Incoming) -> Iterator[int]:
     pytest.importorskip("pynetdicom", reason="needs the extra `pacs`")
     with listening(Listener("NESTSEG", "127.0.0.1", 0, ["SCANNER"]), incoming) as number:
         yield number
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """Let go of the sockets that pynetdicom forgets to close where nobody answers."""
+    yield
+    gc.collect()
+
+
+def forgets(test: Callable[..., None]) -> Callable[..., None]:
+    mark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    return pytest.mark.usefixtures("forgotten")(mark(test))

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -19,17 +20,19 @@ from pydicom.sr.codedict import codes
 
 from nestseg.cli import main
 from nestseg.cli.deidentify import results
+from nestseg.cli.receive import Work, _segment
+from nestseg.cli.segment_options import SegmentWords
+from nestseg.pacs.tls import Tls
 from nestseg_prep import phantom
-from nestseg_prep.deidentify import _actions
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
 from nestseg_prep.phantom import Phantom
 from nestseg_prep.reading import read_volume
 
-from .conftest import push
+from .conftest import CT, MR, as_file, association, push
 
-for name in ("pynetdicom", "dicomweb_client", "dicomanonymizer"):
-    pytest.importorskip(name, reason="needs the extras `pacs` and `deidentify`")
+for name in ("pynetdicom", "dicomweb_client"):
+    pytest.importorskip(name, reason="needs the extra `pacs`")
 
 BUNDLE = "hippocampus_unetpp"
 MARK = "MARKER^PLANTED"
@@ -107,7 +110,6 @@ def test_explaining_needs_no_deep_learning_stack(study: Path) -> None:
     [
         ("pynetdicom", ["send", "X", "--to", "dicom://A@127.0.0.1:1"], "pacs"),
         ("dicomweb_client", ["send", "X", "--to", "dicomweb://127.0.0.1:1"], "pacs"),
-        ("dicomanonymizer", ["deidentify", "X", "-o", "OUT"], "deidentify"),
     ],
 )
 def test_a_missing_extra_is_one_line_that_says_how_to_get_it(
@@ -123,7 +125,6 @@ def test_a_missing_extra_is_one_line_that_says_how_to_get_it(
     for name in [name for name in sys.modules if name.partition(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
-    _actions.cache_clear()
     errors = refused(words, monkeypatch, capsys)
     assert f"pip install 'nestseg[{extra}]'" in errors
     assert errors.count("\n") == 1
@@ -217,6 +218,12 @@ def test_a_result_that_may_name_somebody_is_not_left_behind(tmp_path: Path) -> N
         (["segment", "IN", "-b", BUNDLE, "-o", "OUT", "--send-to", "pacs"], "no such address"),
         (["receive", "-b", BUNDLE, "-o", "OUT", "--host", "0.0.0.0"], "--allow"),  # noqa: S104
         (["receive", "-b", "nothing", "-o", "OUT"], "no such bundle"),
+        (["receive", "-b", BUNDLE, "-o", "OUT", "--max-memory", "lots"], "no amount of memory"),
+        (["receive", "-b", BUNDLE, "-o", "OUT", "--shard", "1/2"], "does not take it"),
+        (["receive", "-b", BUNDLE, "-o", "OUT", "--from", "dicomweb://a:1"], "--from: "),
+        (["receive", "-b", BUNDLE, "-o", "OUT", "folder"], "folder: "),
+        (["receive", "-b", BUNDLE, "-o", "OUT", "--send-to", "pacs"], "no such address"),
+        (["receive", "-b", BUNDLE, "-o", "OUT", "--ca", "ca.pem"], "--ca needs TLS"),
         (["send", "IN", "--to", "dicom://A@127.0.0.1:1"], "does not answer"),
     ],
 )
@@ -234,27 +241,65 @@ def test_wrong_words_are_one_line(
     assert errors.count("\n") == 1
 
 
+def test_a_study_is_segmented_by_what_is_installed_not_by_what_lies_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nestseg").mkdir()
+    for name in ("__init__", "cli"):
+        (tmp_path / "nestseg" / f"{name}.py").write_text("print('imported from here')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+    work = Work(["nothing"], tmp_path, SegmentWords(), 60, Tls())
+    code = _segment(tmp_path, "nothing", tmp_path / "out", work, threading.Event())
+    assert code == 2
+    said = (tmp_path / "out" / "log.txt").read_text()
+    assert "no such bundle" in said
+    assert "imported from here" not in said
+
+
+@pytest.mark.parametrize("wrong", [["--flip"], ["--workers", "many"], ["--runtime", "abacus"]])
+def test_an_option_that_segment_refuses_is_refused_by_receive_too(
+    wrong: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    words = ["receive", "-b", BUNDLE, "-o", str(out), *wrong]
+    assert wrong[0] in refused(words, monkeypatch, capsys)
+    assert not out.exists()
+
+
 def test_a_listener_puts_aside_what_fails_and_stops_when_told(tmp_path: Path, study: Path) -> None:
     pytest.importorskip("pynetdicom", reason="needs the extra `pacs`")
     out, log = tmp_path / "out", tmp_path / "log"
     words = [sys.executable, "-m", "nestseg.cli", "receive", "-b", BUNDLE, "-o", out, "--port", 0]
     words += ["--quiet", 0.5, "--limit", 0]  # no study has time: each fails
+    words += ["--one-per-study", "--workers", 2]
     with log.open("wb") as sink:
         listener = subprocess.Popen(
             [*map(str, words)], stdout=sink, stderr=sink, env=os.environ.copy()
         )
     try:
         port = int(_line(log, "listening").split(":")[-1].split()[0])
+        private = "1.3.12.2.1107.5.9.1"
         for name in ("thin", "ct"):
-            push(port, [dcmread(path) for path in sorted((study / name).iterdir())])
+            series = [dcmread(path) for path in sorted((study / name).iterdir())]
+            series[0].SOPClassUID = private
+            push(port, series, classes=[CT, MR, private])
         _line(log, "kept as")
+        with association(port) as made:
+            made.send_c_store(as_file(Phantom(name="b", study="b", slices=1).datasets()[0]))
+            made.abort()
+        _line(log, "1 objects, incomplete: its transfer was broken off")
     finally:
         listener.send_signal(signal.SIGTERM)
         assert listener.wait(60) == 0
     said = log.read_text()
     assert "stopped" in said
     assert "MARKER" not in said
-    assert len(list((out / ".received" / "failed").rglob("*.dcm"))) in (24, 36)
+    assert "of unknown classes (dropped), complete" in said
+    assert len(list((out / ".received" / "failed").rglob("*.dcm"))) in (23, 34)
 
 
 def _line(log: Path, text: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from nestseg.bundle import locate
 from nestseg.cli import app
-from nestseg_prep.phantom import Phantom, write
+from nestseg_prep.phantom import Phantom, phases, write
 
 BUNDLE = "hippocampus_unetpp"
 
@@ -65,6 +65,26 @@ def test_scan_lists_every_series_with_its_verdict(study: Path) -> None:
     assert "2 series in 1 study" in done.stdout
     assert "0.7×0.8×2.5" in done.stdout
     assert "1 not-an-image-file" in done.stdout
+
+
+def test_scan_says_which_part_of_a_series_each_volume_is(tmp_path: Path) -> None:
+    series = phases(2, EchoTime=lambda n: 10 + 80 * n)(Phantom(modality="MR").datasets())
+    write(series, tmp_path)
+    done = nestseg("scan", tmp_path)
+    assert "echo time 10 ms" in done.stdout
+    assert "echo time 90 ms" in done.stdout
+
+
+def test_scan_and_prepare_regroup_slices_with_a_uid_each_where_asked(tmp_path: Path) -> None:
+    for number, ds in enumerate(Phantom().datasets()):
+        ds.SeriesInstanceUID = f"2.25.{number + 1}"
+        write([ds], tmp_path / "in", name=f"{number}{{}}.dcm".format)
+    (apart,) = json.loads(nestseg("scan", tmp_path / "in", "--json").stdout)["series"]
+    assert [one["code"] for one in apart["findings"]] == ["series-per-slice"]
+    done = nestseg("prepare", tmp_path / "in", "--regroup", "--out", tmp_path / "out")
+    assert done.returncode == 0
+    (image,) = (tmp_path / "out").glob("*.nii.gz")
+    np.testing.assert_array_equal(np.asarray(nib.load(image).dataobj), Phantom().truth.array)
 
 
 def test_scan_prints_json_without_patient_data_unless_asked(study: Path) -> None:
@@ -204,8 +224,8 @@ def test_corrupt_weights_are_one_line(tmp_path: Path, mr_series: Path) -> None:
     done = nestseg("segment", mr_series, "--bundle", bundle, "--out", tmp_path / "out")
     assert done.returncode != 0
     trust, problem = done.stderr.strip().splitlines()
-    assert "code" in trust  # a copy elsewhere is somebody else's bundle
-    assert "models/model.pt: is damaged" in problem
+    assert "cage" in trust  # its weights make it another bundle than ours
+    assert "models/model.pt is damaged" in problem
     assert not list((tmp_path / "out").glob("*.nii.gz"))
 
 

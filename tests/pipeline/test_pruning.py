@@ -247,7 +247,7 @@ def test_on_the_command_line_that_is_one_line_and_exit_code_2(
         cli.main()
     assert left.value.code == 2
     trust, problem = capsys.readouterr().err.strip().splitlines()
-    assert "code" in trust  # a copy elsewhere is somebody else's bundle
+    assert "cage" in trust  # a bundle that did not come with nestseg
     assert "cannot be pruned" in problem
     assert not list(tmp_path.iterdir())
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nestseg_prep.cohort import cases
+from nestseg_prep.cohort import cases, label_maps
 from nestseg_prep.errors import InputError
 
 
@@ -73,3 +73,18 @@ def test_the_real_data_sets(shared_data: Path) -> None:
         assert tuple(map(len, found)) == expected
         train, val = ({case["image"] for case in part} for part in found)
         assert not train & val
+
+
+def test_label_maps_of_a_folder_and_of_a_labelled_data_set(tmp_path: Path) -> None:
+    touch(tmp_path / "b.nii.gz", tmp_path / "a.nii", tmp_path / "notes.txt")
+    assert label_maps(tmp_path) == [
+        {"label": str(tmp_path / name)} for name in ("a.nii", "b.nii.gz")
+    ]
+    touch(tmp_path / "images/a.nii", tmp_path / "labels/a.nii")
+    (tmp_path / "index.json").write_text(json.dumps({"split": {"train": ["a"]}}))
+    assert label_maps(tmp_path) == [{"label": str(tmp_path / "labels/a.nii")}]
+
+
+def test_a_folder_without_label_maps_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no label maps"):
+        label_maps(tmp_path)

@@ -214,8 +214,8 @@ KINDS = {
     ),
     "intercept from the second slice on": Kind(
         damaged(only(lambda number: number == 0, setting(RescaleIntercept=None))),
-        1,
-        (Code.RESCALE_MISSING,),
+        0,
+        (Code.RESCALE_INCOMPLETE,),
     ),
     "rescale slope of zero": Kind(
         damaged(only(lambda number: number == 3, setting(RescaleSlope=0))),

@@ -97,7 +97,7 @@ def test_a_write_that_fails_leaves_what_was_there(moment, path, monkeypatch):
 
 
 def test_a_write_that_the_disk_falsifies_is_noticed(path, monkeypatch):
-    def write_wrongly(array, affine, path, _step):
+    def write_wrongly(array, affine, path, *_):
         image(np.zeros_like(array), affine).to_filename(path)
 
     monkeypatch.setattr(nifti, "_write", write_wrongly)

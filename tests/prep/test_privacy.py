@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 import json
+import shutil
+import warnings
 
 import pytest
 
 from nestseg_prep import phantom
 from nestseg_prep.dicom.scan import scan
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import InputError, describe
 from nestseg_prep.phantom import Phantom
 from nestseg_prep.prepare import prepare
 from nestseg_prep.reading import read_volume
+from nestseg_prep.selection import Selection
 
 MARKER = "MARKER^PLANTED"
 
 
 @pytest.fixture
-def marked(tmp_path):
+def marked(made, tmp_path):
+    """A copy, for tests that damage it further."""
+    return shutil.copytree(made, tmp_path / MARKER)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """Series that are accepted, refused, split, cut and broken, all naming their patient."""
-    root = tmp_path / MARKER
+    root = tmp_path_factory.mktemp("made") / MARKER
     plant = phantom.with_marker(MARKER)
+    small = Phantom(name="everywhere", slices=3, columns=16, rows=16)
     sources = {
         "good": plant(Phantom().datasets()),
         "gap": phantom.without_slice(3)(plant(Phantom(name="gap").datasets())),
         "phases": phantom.phases(2)(plant(Phantom(name="phases").datasets())),
         "cut": plant(Phantom(name="cut").datasets()),
         "headless": plant(Phantom(name="headless").datasets()),
+        "everywhere": phantom.marked_everywhere(MARKER)(small.datasets()),
     }
     for name, series in sources.items():
-        paths = phantom.write(series, root / name, name=(MARKER + "{}").format)
+        with warnings.catch_warnings(action="ignore"):  # what pydicom says of the marker
+            paths = phantom.write(series, root / name, name=(MARKER + "{}").format)
         if name in {"cut", "headless"}:
             phantom.cut_file(paths[0], 0.9 if name == "cut" else 0.2)
     (root / f"{MARKER}.nii.gz").write_bytes(b"broken")
@@ -74,3 +86,20 @@ def test_no_output_and_no_record_names_the_patient(marked, tmp_path):
     for path in written:
         assert "MARKER" not in path.name
         assert b"MARKER" not in path.read_bytes()
+
+
+def test_modality_and_body_part_are_told_in_defined_terms_alone(marked):
+    ref = next(ref for ref in scan(marked).series if ref.modality == "OTHER")
+    assert ref.accepted
+    assert ref.body_part == "OTHER"
+    rules = Selection(modalities=["MR"], body_parts=["*PLANTED*"])
+    assert [check.passed for check in rules.checks(ref)] == [False, True]
+    assert rules.why_not(ref) == "modality OTHER; the bundle takes MR"
+    assert not any("MARKER" in check.shown(show_phi=False) for check in rules.checks(ref))
+    assert Selection(body_parts=[""]).why_not(ref) == "body part OTHER; the bundle takes none"
+
+
+def test_messages_of_other_libraries_are_not_repeated():
+    with pytest.raises(ValueError, match="MARKER") as caught:
+        int(MARKER)
+    assert describe(caught.value) == "ValueError"

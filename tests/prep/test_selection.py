@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from nestseg_prep import phantom
 from nestseg_prep.cohort import inputs
+from nestseg_prep.dicom.findings import Code
 from nestseg_prep.dicom.headers import read_header
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.dicom.scan import scan
@@ -34,6 +35,41 @@ def written(folder: Path, *series: tuple[Phantom, dict[str, object]]) -> list[Se
         phantom.write(datasets, folder / str(number))
         uids.append(datasets[0].SeriesInstanceUID)
     return sorted(scan(folder).series, key=lambda ref: uids.index(ref.series_uid))
+
+
+PHASE_IMAGE = ["ORIGINAL", "PRIMARY", "P", "ND"]
+ADC_MAP = ["DERIVED", "PRIMARY", "DIFFUSION", "ADC"]
+
+
+@pytest.mark.parametrize(
+    ("modality", "tags", "quantity"),
+    [
+        ("CT", {}, ""),
+        ("CT", {"RescaleType": None}, ""),
+        ("CT", {"RescaleType": "MGML"}, "MGML"),
+        ("CT", {"RescaleType": "Z_EFF"}, "Z_EFF"),
+        ("CT", {"RescaleType": "US"}, ""),  # as many scanners write in plain CT
+        ("CT", {"RescaleType": "Jane Doe"}, "OTHER"),
+        ("CT", {"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "ELECTRON_DENSITY"]}, "ED"),
+        ("MR", {}, ""),
+        ("MR", {"ImageType": PHASE_IMAGE}, "PHASE"),
+        ("MR", {"ImageType": ADC_MAP}, "ADC"),
+        ("MR", {"ComplexImageComponent": "IMAGINARY"}, "IMAGINARY"),
+    ],
+)
+def test_a_bundle_for_a_modality_takes_its_plain_values_unless_its_rules_ask(
+    modality, tags, quantity, tmp_path
+):
+    (ref,) = written(tmp_path, (Phantom(modality=modality), tags))
+    assert ref.accepted
+    assert ref.quantity == quantity
+    assert (Code.OTHER_QUANTITY in {one.code for one in ref.findings}) == bool(quantity)
+    plain = Selection([modality])
+    assert (plain.why_not(ref) is None) == (not quantity)
+    if quantity:
+        assert plain.why_not(ref).startswith(f"values {quantity}; the bundle takes")
+        assert Selection([modality], quantities=["", quantity]).why_not(ref) is None
+    assert Selection().why_not(ref) is None
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def test_the_goal_is_reached(rows):
     counted = [row for row in rows if row.counted]
     assert len(counted) == 52
     assert not torture.goal_missed(rows)
-    assert sum("right" in row.asked.verdict for row in counted) >= 45
+    assert sum("right" in row.asked.verdict for row in counted) >= torture.GOAL_RIGHT
     assert not any("WRONG" in (row.safe.verdict, row.asked.verdict) for row in rows)
 
 

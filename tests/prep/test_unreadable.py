@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from nestseg.cli.deidentify import run as deidentify
+from nestseg.pacs.send import dicom_files
 from nestseg_prep import phantom
 from nestseg_prep.dicom import walk
 from nestseg_prep.dicom.classify import classify
@@ -215,6 +217,7 @@ def test_folders_in_each_other_are_walked_to_any_depth(deepest):
         (ref,) = found.series
         assert ref.accepted
         assert len(ref.files) == 3
+    assert len(dicom_files([top])) == 3
 
 
 def test_folders_too_deep_for_the_system_are_told(tmp_path, monkeypatch):
@@ -227,3 +230,13 @@ def test_folders_too_deep_for_the_system_are_told(tmp_path, monkeypatch):
     result = scan(tmp_path)
     assert len(result.accepted) == 1
     assert [(one.finding.detail, one.kind) for one in result.unseen] == [("ENAMETOOLONG", "folder")]
+
+
+def test_other_commands_leave_out_nothing_without_a_word(tmp_path, capsys):
+    phantom.write(Phantom(slices=3).datasets(), tmp_path / "in" / "a")
+    (tmp_path / "in" / "a" / "lost.dcm").symlink_to(tmp_path / "nowhere")
+    assert deidentify([tmp_path / "in"], tmp_path / "out", pixels_checked=False) == 1
+    assert "1 left out: each cannot be read (ENOENT)" in capsys.readouterr().err
+    unread: list[str] = []
+    assert len(dicom_files([tmp_path / "in"], unread.append)) == 3
+    assert unread == ["ENOENT"]

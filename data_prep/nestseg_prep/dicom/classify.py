@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
+
+import numpy as np
 
 from nestseg_prep import affine as affines
 from nestseg_prep import nifti_header, picture
@@ -16,6 +17,7 @@ from nestseg_prep.dicom.findings import Code, Finding, unreadable
 from nestseg_prep.dicom.headers import Header
 from nestseg_prep.dicom.lengths import Pixels
 from nestseg_prep.dicom.neighbours import TOO_SHORT
+from nestseg_prep.dicom.pixels import PixelError, stored_values
 from nestseg_prep.dicom.references import OtherFile, SeriesRef
 from nestseg_prep.dicom.walk import Entry
 from nestseg_prep.errors import InputError
@@ -91,14 +93,22 @@ def _neither(entry: Entry) -> SeriesRef | OtherFile:
 
 
 def pixel_digest(one: headers.Slice) -> str:
-    """Digest of a slice's pixel data as stored; a copy in another encoding counts as different."""
+    """Digest of a slice's stored values: copies in two encodings are alike.
+
+    Pixel data that cannot be decoded count as they are stored.
+    """
     try:
         with files.open_plain(one.header.path) as file:
-            pixels = files.read_dataset(file).get("PixelData") or b""
+            dataset = files.read_dataset(file)
     except (OSError, files.NotDicomError, files.DamagedFileError):
         # Its header was read a moment ago. It is a copy of nothing: nobody can compare it.
-        pixels = os.fsencode(one.header.path)
-    return f"{hashlib.sha256(pixels).hexdigest()} {one.frame.index}"
+        return str(one.header.path)
+    try:
+        pixels = stored_values(dataset, one.frame.index).astype(np.int64).tobytes()
+    except PixelError:
+        pixels = bytes(dataset.get("PixelData") or b"") + one.frame.index.to_bytes(8)
+    scale = f"{one.frame.slope} {one.frame.intercept}"
+    return f"{hashlib.sha256(pixels).hexdigest()} {scale}"
 
 
 def _sorted_out(entry: Entry, header: Header) -> Header | OtherFile:
@@ -125,6 +135,8 @@ def _nifti_ref(entry: Entry) -> SeriesRef:
         header = nifti_header.read_header(entry.path)
         if header.straightened:
             findings = (Finding(Code.NIFTI_STRAIGHTENED),)
+        if header.result:
+            findings = (Finding(Code.RESULT),)
         if header.unit != "mm":
             findings = (*findings, Finding(Code.NIFTI_UNIT, header.unit))
     except nifti_header.ColourError as error:

@@ -39,6 +39,8 @@ class Code(StrEnum):
     ANALYZE = "analyze"
     NIFTI_REFUSED = "nifti-refused"
     NIFTI_STRAIGHTENED = "nifti-straightened"
+    RESULT = "result"
+    LABEL_LIKE = "label-like"
     NIFTI_UNIT = "nifti-unit"
     # An object that is no volume by its nature
     NOT_AN_IMAGE_VOLUME = "not-an-image-volume"
@@ -54,7 +56,13 @@ class Code(StrEnum):
     COMPRESSED_FILE = "compressed-file"
     MONOCHROME1 = "monochrome1"
     RESCALE_MISSING = "rescale-missing"
+    RESCALE_INCOMPLETE = "rescale-incomplete"
     RESCALE_UNUSABLE = "rescale-unusable"
+    OTHER_QUANTITY = "other-quantity"
+    UNSPECIFIED_UNIT = "unspecified-unit"
+    IMPLAUSIBLE_HOUNSFIELD = "implausible-hounsfield"
+    HIGH_BIT = "high-bit"
+    SHIFTED_PIXELS = "shifted-pixels"
     PADDING_VALUE = "padding-value"
     # Geometry
     NO_GEOMETRY = "no-geometry"
@@ -72,7 +80,14 @@ class Code(StrEnum):
     DUPLICATE_DROPPED = "duplicate-dropped"
     MULTI_PHASE = "multi-phase"
     MULTI_FRAME = "multi-frame"
+    MIXED_SETTINGS = "mixed-settings"
+    ALTERNATING_ACQUISITIONS = "alternating-acquisitions"
     # Splitting
+    MIXED_OWNERS = "mixed-owners"
+    PATIENT_UNNAMED = "patient-unnamed"
+    SPLIT_BY_PATIENT = "split-by-patient"
+    SERIES_PER_SLICE = "series-per-slice"
+    REGROUPED = "regrouped"
     NO_SERIES_UID = "no-series-uid"
     SPLIT_BY_STUDY = "split-by-study"
     SPLIT_BY_FRAME_OF_REFERENCE = "split-by-frame-of-reference"
@@ -156,6 +171,16 @@ TABLE: Final[dict[Code, Entry]] = {
         "The axes of the NIfTI file stood slightly askew and were made to stand at right angles.",
         "Nothing to do: no voxel moved by more than a thousandth of its distance to the centre.",
     ),
+    Code.RESULT: Entry(
+        Severity.INFO,
+        "The file is a label map or another result of a program, as its header says.",
+        "Nothing to do: give the image itself.",
+    ),
+    Code.LABEL_LIKE: Entry(
+        Severity.WARNING,
+        "The image holds few different whole numbers, as label maps do.",
+        "Check that it is an image, and not a mask.",
+    ),
     Code.NIFTI_UNIT: Entry(
         Severity.WARNING,
         "The NIfTI file gives its geometry in another unit than mm: it was converted to mm.",
@@ -221,6 +246,40 @@ TABLE: Final[dict[Code, Entry]] = {
         Severity.WARNING,
         "The CT images carry no rescale slope and intercept: values may not be Hounsfield units.",
         "Check that air is near -1000; otherwise export the original series.",
+    ),
+    Code.RESCALE_INCOMPLETE: Entry(
+        Severity.REFUSE,
+        "Some slices carry a rescale slope and intercept and others do not: their values are on "
+        "different scales.",
+        "Export the original series.",
+    ),
+    Code.OTHER_QUANTITY: Entry(
+        Severity.WARNING,
+        "The values are not those of a plain CT or MR image (Hounsfield units, magnitude) but of a "
+        "phase image or a map of another quantity.",
+        "Give the plain series of the study, unless the bundle was trained on such maps.",
+    ),
+    Code.UNSPECIFIED_UNIT: Entry(
+        Severity.WARNING,
+        "The CT images call the unit of their values unspecified (RescaleType US): they may not be "
+        "Hounsfield units.",
+        "Check that air is near -1000; otherwise export the original series.",
+    ),
+    Code.IMPLAUSIBLE_HOUNSFIELD: Entry(
+        Severity.WARNING,
+        "The values of the CT images cannot be Hounsfield units: the offset may be lost or applied "
+        "twice, or the values were scaled to eight bits.",
+        "Export the original series.",
+    ),
+    Code.HIGH_BIT: Entry(
+        Severity.REFUSE,
+        "HighBit does not say where in their bytes the pixel values lie.",
+        "Export the original series, uncompressed (Explicit VR Little Endian).",
+    ),
+    Code.SHIFTED_PIXELS: Entry(
+        Severity.INFO,
+        "Pixel values do not begin at the lowest bit (HighBit): they are shifted into place.",
+        "Nothing to do.",
     ),
     Code.RESCALE_UNUSABLE: Entry(
         Severity.REFUSE,
@@ -303,6 +362,16 @@ TABLE: Final[dict[Code, Entry]] = {
         "Every position occurs several times (phases, echoes), and no tag separates them cleanly.",
         "Export each phase as a series of its own.",
     ),
+    Code.MIXED_SETTINGS: Entry(
+        Severity.WARNING,
+        "Settings of the scanner that change the picture differ between the slices.",
+        "Look at the slices: some may belong to another acquisition.",
+    ),
+    Code.ALTERNATING_ACQUISITIONS: Entry(
+        Severity.WARNING,
+        "Slices of several acquisitions (AcquisitionNumber) lie between each other.",
+        "Look at the slices: if they belong to two phases, export each as a series of its own.",
+    ),
     Code.MULTI_FRAME: Entry(
         Severity.REFUSE,
         "The file holds several frames without the functional groups that say where each lies.",
@@ -312,6 +381,31 @@ TABLE: Final[dict[Code, Entry]] = {
         Severity.WARNING,
         "SeriesInstanceUID is empty: files of one folder are taken for one series.",
         "Export the original series; outputs cannot name their source.",
+    ),
+    Code.MIXED_OWNERS: Entry(
+        Severity.REFUSE,
+        "The files under one SeriesInstanceUID name several patients or studies, and whose some of "
+        "the slices are is not certain.",
+        "Export the series of each patient again from its source.",
+    ),
+    Code.PATIENT_UNNAMED: Entry(
+        Severity.WARNING,
+        "Some files of the series lack PatientID or its issuer: they are taken for slices of the "
+        "patient that the others name.",
+        "Check that all slices are of one patient, or export the series again.",
+    ),
+    Code.SPLIT_BY_PATIENT: Entry(
+        Severity.WARNING, "One SeriesInstanceUID occurs with several patients.", _SEPARATE
+    ),
+    Code.SERIES_PER_SLICE: Entry(
+        Severity.REFUSE,
+        "Each slice has a SeriesInstanceUID of its own, though together they look like one series.",
+        "Export the original series, or run again with --regroup to take them for one.",
+    ),
+    Code.REGROUPED: Entry(
+        Severity.WARNING,
+        "Slices with a SeriesInstanceUID each were taken for one series, as was asked for.",
+        "Check that they belong together; no DICOM result can refer to them.",
     ),
     Code.SPLIT_BY_STUDY: Entry(
         Severity.WARNING, "One SeriesInstanceUID occurs in several studies.", _SEPARATE
@@ -329,7 +423,7 @@ TABLE: Final[dict[Code, Entry]] = {
     ),
     Code.SPLIT_BY_PHASE: Entry(
         Severity.INFO,
-        "The series holds several volumes (phases, echoes, time points) of the same place.",
+        "The series holds several volumes (phases, echoes, time points) that a tag tells apart.",
         _SEPARATE,
     ),
     Code.UNREADABLE_NEIGHBOUR: Entry(

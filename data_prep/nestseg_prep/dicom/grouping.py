@@ -8,26 +8,36 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple, TypeAlias
 
-from nestseg_prep.dicom import kinds, planes
+from nestseg_prep.dicom import kinds, phases, planes
 from nestseg_prep.dicom.findings import Code, Finding
-from nestseg_prep.dicom.headers import PHASES, Header, Slice
+from nestseg_prep.dicom.headers import Header, Slice
+from nestseg_prep.dicom.lengths import Pixels
 
 ORIENTATION_TOLERANCE: Final = 1e-3
 # Over 1000 pixels it adds up to a tenth of a millimetre.
 _SPACING_TOLERANCE_MM: Final = 1e-4
+# Of another patient or study: fewer are more likely mislabelled than a volume.
+_FEWEST_SLICES: Final = 3
 
 PixelDigest: TypeAlias = Callable[[Slice], str]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Slices that may form one volume, with what was found while they were told apart."""
+    """Slices that may form one volume.
+
+    Attributes:
+        slices: in an order that does not depend on their files' names.
+        findings: what was found while they were told apart.
+        part: what they are among the volumes of their series ("echo 2"); ``""`` for a lone volume.
+    """
 
     slices: tuple[Slice, ...]
     findings: tuple[Finding, ...] = ()
+    part: str = ""
 
     @property
     def refused(self) -> bool:
@@ -35,7 +45,23 @@ class Group:
 
     def noting(self, *findings: Finding) -> Group:
         """The same group with more findings."""
-        return Group(self.slices, (*self.findings, *findings))
+        return replace(self, findings=(*self.findings, *findings))
+
+
+class Owned(NamedTuple):
+    """Files of one series that name one patient and one study.
+
+    Attributes:
+        study_uid: StudyInstanceUID.
+        patient: ``Header.patient``, as complete as any file of the series gives it.
+        headers: of the files.
+        findings: what is not as it should be.
+    """
+
+    study_uid: str
+    patient: tuple[str, str]
+    headers: list[Header]
+    findings: tuple[Finding, ...] = ()
 
 
 def by_series(headers: Iterable[Header]) -> list[list[Header]]:
@@ -45,6 +71,86 @@ def by_series(headers: Iterable[Header]) -> list[list[Header]]:
         folder = "" if header.series_uid else str(header.path.parent)
         series[header.series_uid, folder].append(header)
     return [series[key] for key in sorted(series)]
+
+
+def one_slice_each(
+    series: Iterable[list[Header]],
+) -> tuple[list[list[Header]], list[list[Header]]]:
+    """Finds slices that have a SeriesInstanceUID each, and may be one series all the same.
+
+    Args:
+        series: as ``by_series`` returns them.
+
+    Returns:
+        The other series, and sets of slices that differ in nothing but their place.
+    """
+    others: list[list[Header]] = []
+    twins: dict[str, list[Header]] = defaultdict(list)
+    for headers in series:
+        if len(headers) == 1 and (name := twin_name(headers[0])):
+            twins[name] += headers
+        else:
+            others.append(headers)
+    sets = []
+    for alike in twins.values():
+        if len(alike) < _FEWEST_SLICES:
+            others += [[header] for header in alike]
+        else:
+            sets.append(alike)
+    return others, sets
+
+
+def twin_name(header: Header) -> str:
+    """What a lone slice shares with others that may be of its series; ``""`` for all else."""
+    frame = header.frames[0]
+    if header.enhanced or not (header.series_uid and frame.position and frame.orientation):
+        return ""
+    if not _is_slice(header) or header.pixels is not Pixels.COMPLETE:
+        return ""
+    places = [round(cosine, 3) for cosine in frame.orientation], frame.spacing, frame.thickness
+    names = header.study_uid, header.frame_of_reference, header.description, header.kernel
+    kind = header.sop_class, header.modality, header.rows, header.columns, header.image_type
+    return repr((header.patient, names, kind, places))
+
+
+def by_owner(headers: Sequence[Header]) -> list[Owned]:
+    """Splits the files of one SeriesInstanceUID by patient and study: nothing else comes first.
+
+    A file without PatientID, or without its issuer, belongs to the patient that the others name,
+    if it is one. Where several could be meant, or where one of several patients or studies has too
+    few slices for a volume, all of them are refused: nobody knows whose slices those are.
+    """
+    known = {header.patient for header in headers}
+    whole = [one for one in known if not any(_completes(other, one) for other in known - {one})]
+    owners = {one: [other for other in whole if _completes(other, one)] for one in known}
+    parts: dict[tuple[str, tuple[str, str]], list[Header]] = defaultdict(list)
+    for header in headers:
+        parts[header.study_uid, owners[header.patient][0]].append(header)
+    several = len({patient for _, patient in parts}), len({study for study, _ in parts})
+    slices = [sum(len(one.frames) for one in part if _is_slice(one)) for part in parts.values()]
+    findings: list[Finding] = []
+    unclear = any(len(found) > 1 for found in owners.values())
+    if unclear or (max(several) > 1 and any(0 < count < _FEWEST_SLICES for count in slices)):
+        detail = (
+            f"{several[0]} patients, {several[1]} studies; {min(slices)} of {sum(slices)} slices"
+        )
+        findings.append(Finding(Code.MIXED_OWNERS, detail))
+    elif several[0] > 1:
+        findings.append(Finding(Code.SPLIT_BY_PATIENT, f"{several[0]} patients"))
+    if several[1] > 1:
+        findings.append(Finding(Code.SPLIT_BY_STUDY, f"{several[1]} studies"))
+    unnamed = sum(header.patient not in owners[header.patient] for header in headers)
+    if unnamed:
+        findings.append(Finding(Code.PATIENT_UNNAMED, f"{unnamed} of {len(headers)} files"))
+    return [Owned(*owner, parts[owner], tuple(findings)) for owner in sorted(parts)]
+
+
+def _completes(whole: tuple[str, str], patient: tuple[str, str]) -> bool:
+    return all(own in ("", other) for own, other in zip(patient, whole, strict=True))
+
+
+def _is_slice(header: Header) -> bool:
+    return kinds.may_be_volume(header) and not kinds.is_localizer(header)
 
 
 def split(headers: Sequence[Header], digest: PixelDigest) -> list[Group]:
@@ -65,10 +171,6 @@ def split(headers: Sequence[Header], digest: PixelDigest) -> list[Group]:
     for code, key in _SPLITS:
         groups = [part for group in groups for part in _split_by(group, code, key)]
     return [part for group in groups for part in _split_places(group, digest)]
-
-
-def _study(one: Slice) -> Hashable:
-    return one.header.study_uid
 
 
 def _kind(one: Slice) -> Hashable:
@@ -121,7 +223,6 @@ def _close(first: tuple[float, ...], second: tuple[float, ...], tolerance: float
 
 
 _SPLITS: Final[tuple[tuple[Code, _SplitKey], ...]] = (
-    (Code.SPLIT_BY_STUDY, _exactly(_study)),
     (Code.SPLIT_BY_KIND, _exactly(_kind)),
     (Code.SPLIT_BY_FRAME_OF_REFERENCE, _exactly(_frame_of_reference)),
     (Code.SPLIT_BY_SIZE, _exactly(_size)),
@@ -135,7 +236,7 @@ def _split_by(group: Group, code: Code, key: _SplitKey) -> list[Group]:
     if len(parts) == 1:
         return [group]
     note = Finding(code, f"{len(parts)} parts")
-    return [Group(part, group.findings).noting(note) for part in parts]
+    return [replace(group, slices=part).noting(note) for part in parts]
 
 
 def _partition(slices: Sequence[Slice], keys: Sequence[Hashable]) -> list[tuple[Slice, ...]]:
@@ -165,55 +266,29 @@ def _split_places(group: Group, digest: PixelDigest) -> list[Group]:
     if not one_slice_each or planes.check_planes(group.slices):
         return [group]
     group = _drop_copies(group, digest, same_object=True)
-    if not _repeats(group.slices):
+    if len(group.slices) == 1:
         return [group]
     if len(set(planes.place_numbers(group.slices))) == 1:
         return [group.noting(Finding(Code.SAME_POSITION, f"{len(group.slices)} images"))]
-    phases = _phases(group.slices)
-    if phases and len(phases) > 1:
-        note = Finding(Code.SPLIT_BY_PHASE, f"{len(phases)} volumes")
-        return [Group(part, group.findings).noting(note) for part in phases]
-    group = _drop_copies(group, digest, same_object=False)
-    counts = Counter(planes.place_numbers(group.slices)).values()
-    if max(counts) == 1:
-        return [group]
-    code = Code.MULTI_PHASE if min(counts) > 1 else Code.DUPLICATE_POSITION
-    repeated = sum(count > 1 for count in counts)
-    return [group.noting(Finding(code, f"{repeated} of {len(counts)} positions"))]
+    parts = phases.at_same_places(group.slices)
+    if parts is None:
+        group = _drop_copies(group, digest, same_object=False)
+        counts = Counter(planes.place_numbers(group.slices)).values()
+        if max(counts) > 1:
+            code = Code.MULTI_PHASE if min(counts) > 1 else Code.DUPLICATE_POSITION
+            repeated = sum(count > 1 for count in counts)
+            return [group.noting(Finding(code, f"{repeated} of {len(counts)} positions"))]
+        parts = [phases.Part(group.slices)]
+    parts = [part for whole in parts for part in phases.along_the_stack(whole)]
+    if len(parts) == 1:
+        return [group.noting(*phases.mixed(group.slices))]
+    return [_one_of(group, part, len(parts)) for part in parts]
 
 
-def _repeats(slices: Sequence[Slice]) -> bool:
-    return len(set(planes.place_numbers(slices))) < len(slices)
-
-
-def _phases(slices: Sequence[Slice]) -> list[tuple[Slice, ...]] | None:
-    """Splits until no place repeats, or ``None`` where no tag does it cleanly.
-
-    A split is clean when every part covers the same places equally often.
-    """
-    if not _repeats(slices):
-        return [tuple(slices)]
-    for keys in _phase_keys(slices):
-        parts = _partition(slices, keys)
-        if len(parts) > 1 and _cover_the_same(slices, keys):
-            deeper = [_phases(part) for part in parts]
-            return [part for found in deeper for part in found or ()] if all(deeper) else None
-    return None
-
-
-def _phase_keys(slices: Sequence[Slice]) -> Iterable[list[Hashable]]:
-    if any(header.enhanced for header, _ in slices):
-        yield [header.sop_uid for header, _ in slices]
-    for name in PHASES:
-        yield [frame.phase.get(name, "") for _, frame in slices]
-
-
-def _cover_the_same(slices: Sequence[Slice], keys: Sequence[Hashable]) -> bool:
-    covered: dict[Hashable, Counter[int]] = defaultdict(Counter)
-    for place, key in zip(planes.place_numbers(slices), keys, strict=True):
-        covered[key][place] += 1
-    first, *others = covered.values()
-    return all(other == first for other in others)
+def _one_of(group: Group, part: phases.Part, count: int) -> Group:
+    said = ", ".join(part.said)
+    note = Finding(Code.SPLIT_BY_PHASE, f"{said}; one of {count} volumes")
+    return Group(part.slices, (*group.findings, note, *phases.mixed(part.slices)), said)
 
 
 def _drop_copies(group: Group, digest: PixelDigest, *, same_object: bool) -> Group:
@@ -237,4 +312,4 @@ def _drop_copies(group: Group, digest: PixelDigest, *, same_object: bool) -> Gro
         return group
     kept_ids = {id(one) for one in kept}
     remaining = tuple(one for one in group.slices if id(one) in kept_ids)
-    return Group(remaining, group.findings).noting(Finding(Code.DUPLICATE_DROPPED, f"{dropped}"))
+    return replace(group, slices=remaining).noting(Finding(Code.DUPLICATE_DROPPED, f"{dropped}"))

@@ -11,7 +11,7 @@ from nestseg_prep.dicom.headers import Frame, Header
 from nestseg_prep.dicom.lengths import Pixels
 
 # Raise it when a header is read from the same file in another way.
-_VERSION: Final = 2
+_VERSION: Final = 3
 _NAMES: Final = [one.name for one in fields(Header) if one.name not in ("path", "frames", "pixels")]
 _FRAME_NAMES: Final = [one.name for one in fields(Frame)]
 

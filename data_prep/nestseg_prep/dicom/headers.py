@@ -1,6 +1,7 @@
 """One DICOM file → the few facts of its header that decide what it is and where it lies.
 
-No pixel is read, and no tag about the patient is kept.
+No pixel is read. Of the tags about the patient, only a keyed hash of PatientID and its issuer is
+kept, which tells patients apart.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -15,8 +17,9 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.tag import Tag
 
-from nestseg_prep.dicom import files, values
+from nestseg_prep.dicom import acquisition, files, values
 from nestseg_prep.dicom.lengths import Pixels, pixels_in
+from nestseg_prep.site_key import keyed_hash
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +35,7 @@ class Frame:
         slope: true value = stored value x slope + intercept.
         intercept: see ``slope``.
         rescaled: whether the header gave slope and intercept.
-        phase: tags that may tell volumes of the same place apart, by name.
+        phase: the settings of its acquisition, by name (``acquisition.TAGS``).
     """
 
     index: int
@@ -43,19 +46,22 @@ class Frame:
     slope: float
     intercept: float
     rescaled: bool
-    phase: Mapping[str, str]
+    phase: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
 class Header:
     """What we need to know of one DICOM file.
 
-    ``padding`` is the range of stored values that fill pixels without image, if it is declared.
+    Attributes that are not those of the standard: ``patient`` is PatientID and IssuerOfPatientID,
+    each as a keyed hash, ``""`` where not given; ``padding`` is the range of stored values that
+    fill pixels without image, if it is declared.
     """
 
     path: Path = field(repr=False)
     sop_class: str
     sop_uid: str = field(repr=False)
+    patient: tuple[str, str] = field(repr=False)
     study_uid: str = field(repr=False)
     series_uid: str = field(repr=False)
     modality: str
@@ -69,6 +75,7 @@ class Header:
     samples: int
     bits_allocated: int
     bits_stored: int
+    high_bit: int
     signed: bool
     photometric: str
     transfer_syntax: str
@@ -90,19 +97,6 @@ class Slice(NamedTuple):
     frame: Frame
 
 
-# Tags that separate volumes of the same place, in the order in which they are tried.
-PHASES: Final = (
-    "AcquisitionNumber",
-    "TemporalPositionIdentifier",
-    "TemporalPositionIndex",
-    "EchoNumbers",
-    "EchoTime",
-    "EffectiveEchoTime",
-    "DiffusionBValue",
-    "TriggerTime",
-    "ImageType",
-    "FrameType",
-)
 _PLANE: Final = (
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -121,9 +115,11 @@ _DATES: Final = (
     "StudyDate",
     "StudyTime",
 )
+_PATIENT: Final = ("PatientID", "IssuerOfPatientID")
 _WANTED: Final = (
-    *PHASES,
+    *acquisition.KEYWORDS,
     *_PLANE,
+    *_PATIENT,
     "SOPClassUID",
     "SOPInstanceUID",
     "StudyInstanceUID",
@@ -131,13 +127,13 @@ _WANTED: Final = (
     "Modality",
     "BodyPartExamined",
     "SeriesDescription",
-    "ConvolutionKernel",
     *_DATES,
     "Rows",
     "Columns",
     "SamplesPerPixel",
     "BitsAllocated",
     "BitsStored",
+    "HighBit",
     "PixelRepresentation",
     "PhotometricInterpretation",
     "FrameOfReferenceUID",
@@ -151,6 +147,9 @@ _WANTED: Final = (
 )
 # As tags: pydicom would turn numbers into them for each file.
 _TAGS: Final = [Tag(tag) for tag in map(tag_for_keyword, _WANTED) if tag is not None]
+_ACQUISITION: Final = {
+    tag: name for name in acquisition.KEYWORDS if (tag := tag_for_keyword(name)) is not None
+}
 # Where enhanced objects keep what classic ones say at the top level.
 _GROUPS: Final = (
     "PlanePositionSequence",
@@ -158,12 +157,22 @@ _GROUPS: Final = (
     "PixelMeasuresSequence",
     "PixelValueTransformationSequence",
     "FrameContentSequence",
+    "TemporalPositionSequence",
     "MREchoSequence",
+    "MRModifierSequence",
+    "MRTimingAndRelatedParametersSequence",
     "MRDiffusionSequence",
     "MRImageFrameTypeSequence",
     "CTImageFrameTypeSequence",
     "CTReconstructionSequence",
+    "CTXRayDetailsSequence",
+    "PETFrameTypeSequence",
+    "CardiacSynchronizationSequence",
+    "RespiratorySynchronizationSequence",
+    "ContrastBolusUsageSequence",
 )
+# Macros within macros.
+_INNER_GROUPS: Final = ("DiffusionGradientDirectionSequence",)
 
 
 def read_header(path: Path) -> Header:
@@ -197,12 +206,14 @@ def _header(path: Path, dataset: FileDataset, file: BinaryIO) -> Header:
     frames = _enhanced_frames(dataset) if enhanced else (_frame(0, dataset),)
     frame_count = max(1, values.count(dataset, "NumberOfFrames"))
     bits = values.count(dataset, "BitsAllocated")
+    stored = values.count(dataset, "BitsStored") or bits
     samples = max(1, values.count(dataset, "SamplesPerPixel"))
     size = rows * columns * samples * frame_count * bits // 8
     return Header(
         path=path,
         sop_class=sop_class,
         sop_uid=values.text(dataset, "SOPInstanceUID"),
+        patient=_patient(dataset),
         study_uid=values.text(dataset, "StudyInstanceUID"),
         series_uid=values.text(dataset, "SeriesInstanceUID"),
         modality=values.text(dataset, "Modality"),
@@ -215,7 +226,10 @@ def _header(path: Path, dataset: FileDataset, file: BinaryIO) -> Header:
         columns=columns,
         samples=samples,
         bits_allocated=bits,
-        bits_stored=values.count(dataset, "BitsStored") or bits,
+        bits_stored=stored,
+        high_bit=values.count(dataset, "HighBit")
+        if values.texts(dataset, "HighBit")
+        else stored - 1,
         signed=values.count(dataset, "PixelRepresentation") == 1,
         photometric=values.text(dataset, "PhotometricInterpretation"),
         transfer_syntax=str(dataset.file_meta.TransferSyntaxUID),
@@ -240,7 +254,6 @@ def _frame(index: int, *sources: Dataset) -> Frame:
     slope = values.numbers(found("RescaleSlope"), "RescaleSlope", 1)
     intercept = values.numbers(found("RescaleIntercept"), "RescaleIntercept", 1)
     thickness = values.numbers(found("SliceThickness"), "SliceThickness", 1)
-    phase = {name: "\\".join(values.texts(found(name), name)) for name in PHASES}
     return Frame(
         index=index,
         position=values.numbers(found("ImagePositionPatient"), "ImagePositionPatient", 3),
@@ -250,8 +263,30 @@ def _frame(index: int, *sources: Dataset) -> Frame:
         slope=slope[0] if slope else 1.0,
         intercept=intercept[0] if intercept else 0.0,
         rescaled=slope is not None and intercept is not None,
-        phase={name: value for name, value in phase.items() if value},
+        phase=_phase(sources),
     )
+
+
+def _phase(sources: Sequence[Dataset]) -> dict[str, str]:
+    """The settings that data sets describe together; of two that name a tag the first wins."""
+    texts: dict[str, str] = {}
+    for source in reversed(sources):
+        # Most of the tags are absent: an intersection asks for none of those.
+        for tag in _ACQUISITION.keys() & source.keys():
+            if text := values.text(source, _ACQUISITION[tag]):
+                texts[_ACQUISITION[tag]] = text
+    return acquisition.settings(texts)
+
+
+def _patient(dataset: Dataset) -> tuple[str, str]:
+    """PatientID and its issuer as keyed hashes; blanks around them mean nothing (PS3.5 6.2)."""
+    number, issuer = (values.text(dataset, name).strip() for name in _PATIENT)
+    return _hashed(number, "patient"), _hashed(issuer, "issuer")
+
+
+@lru_cache  # the files of a series name one patient
+def _hashed(text: str, purpose: str) -> str:
+    return text and keyed_hash(text, purpose=purpose).hex()[:16]
 
 
 def _kernel(dataset: Dataset) -> str:
@@ -283,7 +318,10 @@ def _enhanced_frames(dataset: Dataset) -> tuple[Frame, ...]:
 
 def _macros(groups: Sequence[Dataset]) -> list[Dataset]:
     """The macros of functional groups that say where a frame lies and what it shows."""
-    return [item for group in groups for name in _GROUPS for item in group.get(name) or ()]
+    items = [item for group in groups for name in _GROUPS for item in group.get(name) or ()]
+    return items + [
+        inner for item in items for name in _INNER_GROUPS for inner in item.get(name) or ()
+    ]
 
 
 def _padding(dataset: Dataset, bits: int) -> tuple[int, int] | None:

@@ -52,6 +52,8 @@ def stored_values(dataset: FileDataset, frame: int) -> Array:
                 _check_size(dataset, frame)
             if syntax in kinds.ITK_SYNTAXES:
                 values = _by_simpleitk(dataset, frame)
+            elif _shift(dataset):
+                values = _shifted(dataset, frame)
             else:
                 values = np.asarray(
                     pixel_array(dataset, index=frame, decoding_plugin=_plugin(syntax))
@@ -70,6 +72,31 @@ def stored_values(dataset: FileDataset, frame: int) -> Array:
         msg = f"decodes to {values.dtype} of shape {values.shape}"
         raise PixelError(msg)
     return values
+
+
+def _shift(dataset: FileDataset) -> int:
+    """How many bits below its lowest a pixel value has in its bytes."""
+    high = dataset.get("HighBit")
+    return 0 if high is None else int(high) + 1 - int(dataset.BitsStored)
+
+
+def _shifted(dataset: FileDataset, frame: int) -> Array:
+    """Values that begin above the lowest bit; pydicom does not look at HighBit.
+
+    Bits below a value may hold anything by the standard. In practice they are empty, and what lies
+    there is a value that was stored where it belongs, under a header that says otherwise.
+    """
+    shift, stored, allocated = _shift(dataset), int(dataset.BitsStored), int(dataset.BitsAllocated)
+    raw = np.asarray(
+        pixel_array(dataset, index=frame, bits_stored=allocated, pixel_representation=0)
+    ).astype(np.int64)
+    if (raw & ((1 << shift) - 1)).any():
+        msg = "the pixels do not lie where HighBit says"
+        raise PixelError(msg)
+    values = (raw >> shift) & ((1 << stored) - 1)
+    if not dataset.PixelRepresentation:
+        return values.astype(f"u{allocated // 8}")
+    return (values - ((values >> (stored - 1)) << stored)).astype(f"i{allocated // 8}")
 
 
 def _check_size(dataset: FileDataset, frame: int) -> None:

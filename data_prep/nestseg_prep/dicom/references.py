@@ -39,19 +39,24 @@ class SeriesRef:
     Attributes:
         kind: what its files are.
         key: short, unique within a scan, stable, and free of patient data: fit for a file name.
-        study_key: the same for its study; ``""`` for NIfTI.
+        study_key: the same for its study and patient; ``""`` for NIfTI.
         series_uid: SeriesInstanceUID; ``""`` for NIfTI and where the tag is empty.
         study_uid: StudyInstanceUID, likewise.
-        modality: ``"CT"``, ``"MR"``, ``"PT"`` ..., ``None`` for NIfTI and pictures.
-        body_part: BodyPartExamined, ``""`` where not given.
+        modality: ``"CT"``, ``"MR"``, ``"PT"`` ..., ``None`` for NIfTI and pictures; ``"OTHER"`` for
+            what is not a defined term.
+        body_part: BodyPartExamined in defined terms (``terms.body_part``), ``""`` where not given.
         orientation: plane of the slices, ``None`` without geometry.
         shape: voxels along ``(i, j, k)``.
         spacing: mm along ``(i, j, k)``, ``None`` without geometry.
         affine: ``(4, 4)``, voxel → RAS mm; ``None`` where geometry was refused.
         files: each file once, ordered along the slice axis.
         findings: everything that was found, in the order of the checks.
+        body_part_said: BodyPartExamined as the header has it: free text, as the next two are.
         description: SeriesDescription: free text, which may name a patient.
         kernel: ConvolutionKernel of a CT, free text as well.
+        part: what it is among the volumes of a series that was split ("echo 2, magnitude"), from
+            numbers and defined terms alone; ``""`` for a whole series.
+        quantity: what its values are (``kinds.QUANTITIES``); ``""`` for plain images.
         acquired: when its first image was made: digits of date and time, ``""`` if not given.
         slices: where each slice is stored, ordered along ``k``; empty for NIfTI and where refused.
         source: where the pixels of those slices lie in the grid of the volume, likewise.
@@ -71,9 +76,12 @@ class SeriesRef:
     affine: Affine | None = field(repr=False, compare=False)
     files: tuple[Path, ...] = field(repr=False)
     findings: tuple[Finding, ...] = ()
+    body_part_said: str = field(default="", repr=False)
     description: str = field(default="", repr=False)
     kernel: str = field(default="", repr=False)
     acquired: str = field(default="", repr=False)
+    part: str = ""
+    quantity: str = ""
     slices: tuple[SliceRef, ...] = field(default=(), repr=False)
     source: SourceGrid | None = field(default=None, repr=False, compare=False)
     stored_range: tuple[int, int] = (0, 0)
@@ -119,6 +127,8 @@ class SeriesRef:
             "kind": self.kind,
             "modality": self.modality,
             "body_part": self.body_part,
+            "part": self.part,
+            "quantity": self.quantity,
             "orientation": self.orientation,
             "shape": self.shape and list(self.shape),
             "spacing": self.spacing and list(self.spacing),
@@ -130,6 +140,7 @@ class SeriesRef:
         if show_phi:
             found["series_uid"] = self.series_uid
             found["study_uid"] = self.study_uid
+            found["body_part"] = self.body_part_said
             found["description"] = self.description
             found["kernel"] = self.kernel
             found["paths"] = [str(path) for path in self.files]

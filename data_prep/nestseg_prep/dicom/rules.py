@@ -16,6 +16,7 @@ class Rules:
             refusing the series.
         min_slices: fewest slices of a volume. Below three their distance cannot be verified; a
             single slice is as thick as its header says.
+        regroup: take slices with a SeriesInstanceUID each for one series, where they look like it.
 
     Raises:
         InputError: a rule has a value that it does not take; one line.
@@ -23,6 +24,7 @@ class Rules:
 
     fill_missing: bool = False
     min_slices: int = 3
+    regroup: bool = False
 
     def __post_init__(self) -> None:
         check_bool("fill_missing", self.fill_missing)

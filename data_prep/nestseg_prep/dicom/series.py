@@ -76,7 +76,8 @@ def read_stored(ref: SeriesRef) -> npt.NDArray[Any]:
                     opened = one.path, files.read_dataset(file)
             values = stored_values(opened[1], one.frame)
         except (files.NotDicomError, files.DamagedFileError, PixelError, OSError) as error:
-            msg = f"series {ref.key}: slice {k + 1} of {count} cannot be read; send it again"
+            why = f" ({error})" if isinstance(error, PixelError) else ""
+            msg = f"series {ref.key}: slice {k + 1} of {count} cannot be read{why}; send it again"
             raise InputError(msg) from error
         if values.shape != (rows, columns):
             msg = f"series {ref.key}: slice {k + 1} of {count} changed its size; scan again"

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from nestseg_prep.dicom import grouping, headers, judge, neighbours, walk
 from nestseg_prep.dicom.classify import ReadHeader, classify, pixel_digest
+from nestseg_prep.dicom.findings import Code
 from nestseg_prep.dicom.headers import Header
 from nestseg_prep.dicom.references import OtherFile, SeriesRef
 from nestseg_prep.dicom.rules import SAFE, Rules
@@ -91,6 +92,8 @@ def stream(
             if isinstance(entry, OtherFile)
             else classify(entry, pictures=pictures, read_header=read_header)
         )
+        if isinstance(item, SeriesRef):
+            item = _result_aside(item)
         if isinstance(item, Header):
             unit.headers.append(item)
         elif isinstance(item, SeriesRef):
@@ -106,16 +109,28 @@ def stream(
     yield from _spread([*closed, top], rules, used, read_header)
 
 
+def _result_aside(ref: SeriesRef) -> SeriesRef | OtherFile:
+    """A mask among images is not one of them."""
+    said = next((finding for finding in ref.findings if finding.code is Code.RESULT), None)
+    return OtherFile(ref.files[0], said) if said else ref
+
+
 def _close(unit: _Unit, rules: Rules, used: Counter[str]) -> Found:
     """Judges what was read of a unit, and lets go of the headers."""
     series: list[SeriesRef] = []
-    for group in grouping.by_series(unit.headers):
+    whole, apart = grouping.one_slice_each(grouping.by_series(unit.headers))
+    for group in whole:
         series += judge.judge_series(group, pixel_digest, rules)
+    for group in apart:
+        series += judge.judge_apart(group, pixel_digest, rules)
     warned = neighbours.warned(series, unit.others)
     unique = tuple(_with_unique_key(ref, used) for ref in warned)
     unit.judged = [(one.key, ref.key) for one, ref in zip(warned, unique, strict=True)]
     unit.paths = [header.path for header in unit.headers]
-    unit.uids = frozenset(header.series_uid for header in unit.headers) - {""}
+    # Slices of one series with a UID each may lie below several folders, as files of one UID may.
+    alone = Counter(header.series_uid for header in unit.headers)
+    twins = {grouping.twin_name(header) for header in unit.headers if alone[header.series_uid] == 1}
+    unit.uids = frozenset({header.series_uid for header in unit.headers} | twins) - {""}
     unit.headers = []
     return Found(series=unique)
 

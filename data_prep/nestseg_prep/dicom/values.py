@@ -17,7 +17,10 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
 # ASCII whatever the character set of the file is (PS3.5 6.1.2.2).
-_ASCII: Final = frozenset({"CS", "DS", "IS", "UI"})
+_ASCII: Final = frozenset({"CS", "DS", "IS", "UI", "DA", "TM", "DT"})
+# Other characters, or an escape to them, need the file's character set.
+_TEXT: Final = frozenset({"LO", "SH"})
+_ESCAPE: Final = b"\x1b"
 
 
 class _Element(NamedTuple):
@@ -50,7 +53,8 @@ def texts(dataset: Dataset, keyword: str) -> list[str]:
         and isinstance(raw.value, bytes)
         and raw.VR in {representation, None}
     ):
-        if representation in _ASCII:
+        plain = representation in _TEXT and raw.value.isascii() and _ESCAPE not in raw.value
+        if plain or representation in _ASCII:
             content = raw.value.decode("ascii", "replace").strip("\0 ")
             return [one.strip("\0 ") for one in content.split("\\")] if content else []
         if representation == "US" and len(raw.value) == 2:

@@ -31,6 +31,7 @@ from nestseg_prep.phantom.files import (
     relabel,
     write,
 )
+from nestseg_prep.phantom.markers import marked_everywhere
 from nestseg_prep.phantom.series import (
     PLANES,
     Phantom,
@@ -52,6 +53,7 @@ __all__ = [
     "get_pixels",
     "in_order",
     "jpeg_lossless",
+    "marked_everywhere",
     "moved",
     "only",
     "phases",

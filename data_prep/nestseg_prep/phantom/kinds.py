@@ -1,6 +1,7 @@
 """The catalogue of odd series: how to make each, and what its slices really are.
 
-Numbers are those under which the kinds are known; ``x`` marks what was added to them.
+Numbers are those under which the kinds are known; a letter in front
+marks what was added to them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from nestseg_prep.phantom.enhanced import as_enhanced
 from nestseg_prep.phantom.file_kinds import FILE_KINDS
 from nestseg_prep.phantom.files import cut_file, jpeg_lossless, write
 from nestseg_prep.phantom.series import Phantom, Plane, Series
+from nestseg_prep.phantom.series_kinds import SERIES_KINDS
 from nestseg_prep.phantom.truth import Group, Kind, group, true_slice
 
 CT: Final = Phantom()
@@ -244,7 +246,8 @@ KINDS: Final = (
     Kind("29_ct_no_rescale",
          _damaged(every(setting(RescaleSlope=None, RescaleIntercept=None)))),
     Kind("29b_intercept_varies",
-         _damaged(only(lambda number: number == 0, setting(RescaleIntercept=None)))),
+         _damaged(only(lambda number: number == 0, setting(RescaleIntercept=None))), "refused",
+         ("rescale-incomplete",)),
     Kind("30_three_plane_scout", _planes(), "split"),
     Kind("31_rgb", _colour, "refused", ("colour",)),
     # --- beyond the list -------------------------------------------------------------------------
@@ -266,4 +269,5 @@ KINDS: Final = (
          ("rescale-unusable",)),
     Kind("x21_no_frame_of_reference", _damaged(every(setting(FrameOfReferenceUID=None)))),
     *FILE_KINDS,
+    *SERIES_KINDS,
 )  # fmt: skip

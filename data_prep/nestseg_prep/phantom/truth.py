@@ -59,9 +59,10 @@ class Kind:
         name: number and a few words.
         make: writes it into a folder and tells its true volumes; none where nobody could know.
         expected: what a careful reader does with it.
-        codes: findings that a refusal gives.
-        asked: the same where a person asked for missing slices to be filled and for volumes of
-            fewer than three slices.
+        codes: findings that must be made: those of a refusal, and of what is read all the same.
+        asked: the same where a person asked for missing slices to be filled, for volumes of fewer
+            than three slices, and for slices with a UID each to be taken for one series.
+        said: what the volumes of a series are said to be, in their order.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Kind:
     expected: Outcome = "read"
     codes: tuple[str, ...] = ()
     asked: Outcome | None = None
+    said: tuple[str, ...] = ()
 
 
 def true_slice(ds: Dataset) -> TrueSlice:

@@ -11,6 +11,7 @@ from nestseg_prep.transforms.patches import (
     RandBalancedPatchesd,
 )
 from nestseg_prep.transforms.prepare import prepare_training_set
+from nestseg_prep.transforms.synthesis import RandImageFromLabelsd
 from nestseg_prep.transforms.training_set import TrainingSet
 from nestseg_prep.transforms.weight import BorderWeightd
 
@@ -24,6 +25,7 @@ __all__ = [
     "MirrorPadd",
     "RandBalancedPatchesd",
     "RandGridDeformd",
+    "RandImageFromLabelsd",
     "TrainingSet",
     "mirror_pad_tensor",
     "prepare_training_set",

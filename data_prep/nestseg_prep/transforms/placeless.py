@@ -11,6 +11,7 @@ from monai.data.meta_obj import get_track_meta, set_track_meta
 
 from nestseg_prep.transforms.deform import RandGridDeformd
 from nestseg_prep.transforms.patches import CropToOutputd, RandBalancedPatchesd
+from nestseg_prep.transforms.synthesis import RandImageFromLabelsd
 from nestseg_prep.transforms.weight import BorderWeightd
 
 _INDIFFERENT: Final = frozenset(
@@ -19,6 +20,7 @@ _INDIFFERENT: Final = frozenset(
         CropToOutputd,
         RandBalancedPatchesd,
         RandGridDeformd,
+        RandImageFromLabelsd,
         mt.DeleteItemsd,
         mt.EnsureTyped,
         mt.RandAdjustContrastd,
@@ -36,7 +38,14 @@ _INDIFFERENT: Final = frozenset(
     }
 )
 """Transforms that put out the same voxels with and without an affine."""
-_CUTTING: Final = frozenset({RandBalancedPatchesd, mt.RandCropByLabelClassesd, mt.RandSpatialCropd})
+_CUTTING: Final = frozenset(
+    {
+        RandBalancedPatchesd,
+        RandImageFromLabelsd,
+        mt.RandCropByLabelClassesd,
+        mt.RandSpatialCropd,
+    }
+)
 """Transforms that put out parts of their images and write into none."""
 
 

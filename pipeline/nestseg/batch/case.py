@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, TypeAlias
 from nestseg.batch import staging
 from nestseg.batch.failures import InputChanged, judge
 from nestseg.batch.jobs import Job, Outcome, Settings
-from nestseg.batch.states import Cause, Facts, Output
+from nestseg.batch.states import Cause, Facts, Flag, Output
 from nestseg.bundle.info import BundleInfo
+from nestseg.bundle.options import SegmentOptions
 from nestseg.outputs.plausibility import flags, unlike_training
 from nestseg.outputs.segmentation import Segmentation
 from nestseg.outputs.volumetry import sizes
 from nestseg_prep import process_memory
 from nestseg_prep.dicom.references import SeriesRef
+from nestseg_prep.plausible import doubts
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
 
@@ -92,10 +94,11 @@ def write(work: Work, bundle: Bundle, settings: Settings) -> Outcome:
     with _stage(work, "write"):
         if work.image is not None and work.result is not None:
             options = replace(settings.options, gentle=job.gentle)
-            known = _facts(work.result, bundle, bundle.uncertainty_limit(options))
-            outputs = staging.stage(
+            known = _facts(work, work.image, work.result, bundle, options)
+            outputs, lacking = staging.stage(
                 work.image, work.result, known.volumes_ml, job, bundle, settings
             )
+            known = replace(known, notes=(*known.notes, *lacking))
     cause, reason = work.failure or (None, "")
     if cause is not None:
         outputs, known = (), Facts()
@@ -108,14 +111,19 @@ def write(work: Work, bundle: Bundle, settings: Settings) -> Outcome:
     return Outcome(job.name, job.attempt, cause, reason, outputs, facts, worker_name())
 
 
-def _facts(result: Segmentation, bundle: BundleInfo, limit: float | None) -> Facts:
-    """What a mask says by itself; ``limit`` is the uncertainty of validation cases."""
+def _facts(
+    work: Work, image: Volume, result: Segmentation, bundle: BundleInfo, options: SegmentOptions
+) -> Facts:
+    """What image and mask say by themselves; warnings that the scan gave stand with the series."""
+    known = {one.code for one in work.job.ref.findings}
+    seen = [one for one in doubts(image, work.job.ref) if one.code not in known]
     measured = sizes(result.mask, bundle.labels)
     return Facts(
         **asdict(measured),
         uncertainty=result.uncertainty,
         flags=(
-            *unlike_training(result.uncertainty, limit),
+            *(Flag(str(one.code), one.sentence) for one in seen),
+            *unlike_training(result.uncertainty, bundle.uncertainty_limit(options)),
             *flags(result.mask, bundle.labels, bundle.expected, measured.volumes_ml),
         ),
         notes=result.notes,

@@ -153,6 +153,7 @@ def series_facts(ref: SeriesRef) -> dict[str, object]:
     return {
         "kind": ref.kind,
         "modality": ref.modality,
+        "part": ref.part,
         "shape": ref.shape,
         "spacing": ref.spacing,
         "findings": [finding.to_json() for finding in ref.findings],

@@ -45,6 +45,27 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class Restored:
+    """A case out of a record of its results.
+
+    Attributes:
+        entry: ``DONE``, or ``FOUND`` if its outputs are to be replaced.
+        outputs: what it made.
+        facts: of the case.
+        attempts: how often it was begun.
+        started: when the last attempt began.
+        finished: when it ended.
+    """
+
+    entry: Entry
+    outputs: tuple[Output, ...]
+    facts: Facts
+    attempts: int
+    started: str | None
+    finished: str | None
+
+
+@dataclass(frozen=True)
 class Publication:
     """Outputs on their way from a staging folder to their names.
 

@@ -15,6 +15,7 @@ class Kind(StrEnum):
 
     TAKEN_OVER = "taken-over"  # a runner before was dead or frozen
     RECOVERED = "recovered"  # outputs of a runner before got their names
+    REBUILT = "rebuilt"  # a lost journal, from run.json
     LOADING = "loading"  # the model
     FOUND = "found"  # a case that is to be segmented
     CHANGED = "changed"  # likewise: it was done, but its input or the settings differ now

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from nestseg.batch import schema
-from nestseg.batch.entries import Entry, Publication, Stored
+from nestseg.batch.entries import Entry, Publication, Restored, Stored
 from nestseg.batch.read import outputs_from
-from nestseg.batch.states import Cause, State
+from nestseg.batch.states import Cause, Output, State
 from nestseg.batch.stops import LeaseLostError, StorageError
 
 
@@ -31,7 +31,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, token: int) -> None:
-        self.token = token
+        self.token, self._path = token, path
         self._connection = schema.connect(path)
 
     def close(self) -> None:
@@ -45,7 +45,7 @@ class Journal:
 
         Raises:
             LeaseLostError: the token is no longer the current one; nothing was changed.
-            StorageError: the file cannot be written; nothing was changed.
+            StorageError: the file cannot be written, or was damaged meanwhile; nothing was changed.
         """
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -56,7 +56,9 @@ class Journal:
                 raise LeaseLostError
             yield self._connection
             self._connection.execute("COMMIT")
-        except sqlite3.OperationalError as error:
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.DatabaseError as error:
             raise StorageError(f"journal: {error}") from error
         finally:
             if self._connection.in_transaction:
@@ -71,13 +73,25 @@ class Journal:
                 [(name, json.dumps(value)) for name, value in values.items()],
             )
 
-    def names(self) -> dict[str, str]:
-        """Name → key of every row."""
-        return dict(self._connection.execute("SELECT name, key FROM cases").fetchall())
+    def _select(self, query: str, *values: str) -> list[sqlite3.Row]:
+        """Rows of a query.
+
+        Raises:
+            StorageError: the file cannot be read.
+        """
+        try:
+            return self._connection.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise StorageError(f"journal: {error}") from error
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no series was ever entered."""
+        return not self._select("SELECT key FROM cases LIMIT 1")
 
     def stored(self, key: str) -> Stored | None:
         """What is known of a case; ``None`` if nothing is."""
-        row = self._connection.execute("SELECT * FROM cases WHERE key = ?", (key,)).fetchone()
+        row = next(iter(self._select("SELECT * FROM cases WHERE key = ?", key)), None)
         if row is None:
             return None
         return Stored(
@@ -102,24 +116,27 @@ class Journal:
         Outputs that it had stay on record until new ones replace them.
         """
         with self._change() as db:
-            (place,) = db.execute("SELECT coalesce(max(place), 0) + 1 FROM cases").fetchone()
-            db.execute(
-                "INSERT INTO cases (key, name, series, state, reason, input_digest, "
-                "settings_digest, place, seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (key) DO UPDATE SET name = excluded.name, series = excluded.series, "
-                "state = excluded.state, reason = excluded.reason, cause = NULL, failures = 0, "
-                "publishing = NULL, input_digest = excluded.input_digest, "
-                "settings_digest = excluded.settings_digest, seen = excluded.seen, "
-                "outputs = CASE excluded.state WHEN 'found' THEN outputs ELSE '[]' END",
-                (
-                    entry.key,
-                    entry.name,
-                    json.dumps(entry.series),
-                    *entry[3:],
-                    place,
-                    self.token,
-                ),
-            )
+            self._enter(db, entry)
+
+    def _enter(self, db: sqlite3.Connection, entry: Entry) -> None:
+        (place,) = db.execute("SELECT coalesce(max(place), 0) + 1 FROM cases").fetchone()
+        db.execute(
+            "INSERT INTO cases (key, name, series, state, reason, input_digest, "
+            "settings_digest, place, seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (key) DO UPDATE SET name = excluded.name, series = excluded.series, "
+            "state = excluded.state, reason = excluded.reason, cause = NULL, failures = 0, "
+            "publishing = NULL, input_digest = excluded.input_digest, "
+            "settings_digest = excluded.settings_digest, seen = excluded.seen, "
+            "outputs = CASE excluded.state WHEN 'found' THEN outputs ELSE '[]' END",
+            (
+                entry.key,
+                entry.name,
+                json.dumps(entry.series),
+                *entry[3:],
+                place,
+                self.token,
+            ),
+        )
 
     def start(self, key: str) -> int:
         """A case is given to a worker; which attempt this is, from 1."""
@@ -138,11 +155,18 @@ class Journal:
             db.execute("UPDATE cases SET publishing = ? WHERE key = ?", (one.to_json(), one.key))
 
     def publishing(self) -> list[Publication]:
-        """Cases whose files are on their way."""
-        found = self._connection.execute(
+        """Cases whose files are on their way.
+
+        Raises:
+            InputError: what is on record of one is damaged.
+        """
+        found = self._select(
             "SELECT publishing FROM cases WHERE publishing IS NOT NULL ORDER BY place"
         )
-        return [Publication.from_json(row["publishing"]) for row in found.fetchall()]
+        try:
+            return [Publication.from_json(row["publishing"]) for row in found]
+        except (ValueError, TypeError, KeyError) as error:
+            raise schema.damaged(self._path) from error
 
     def done(self, one: Publication) -> None:
         """Every file of a case has its name."""
@@ -172,8 +196,8 @@ class Journal:
                 f"publishing = NULL, failures = failures + 1{kept} WHERE key = ?",
                 (state, cause, reason, worker, now(), key),
             )
-        row = self._connection.execute("SELECT failures FROM cases WHERE key = ?", (key,))
-        return int(row.fetchone()["failures"])
+        (row,) = self._select("SELECT failures FROM cases WHERE key = ?", key)
+        return int(row["failures"])
 
     def release(self, key: str | None = None) -> None:
         """A case, or every one that nobody works on any more, waits again; nothing counts."""
@@ -182,6 +206,40 @@ class Journal:
                 "UPDATE cases SET state = ?, publishing = NULL "
                 "WHERE state = ? AND key = coalesce(?, key)",
                 (State.FOUND, State.RUNNING, key),
+            )
+
+    def restore(self, cases: Iterable[Restored]) -> None:
+        """Enter cases of another journal, all of them or none."""
+        with self._change() as db:
+            for one in cases:
+                self._enter(db, one.entry)
+                db.execute(
+                    "UPDATE cases SET outputs = ?, facts = ?, attempts = ?, started = ?, "
+                    "finished = ?, seen = 0 WHERE key = ?",
+                    (
+                        json.dumps([asdict(output) for output in one.outputs]),
+                        json.dumps(asdict(one.facts)),
+                        one.attempts,
+                        one.started,
+                        one.finished,
+                        one.entry.key,
+                    ),
+                )
+
+    def again(self, keys: Iterable[str]) -> None:
+        """Let the next run segment cases that are done; their outputs stay on record until then."""
+        with self._change() as db:
+            db.executemany(
+                "UPDATE cases SET state = ?, failures = 0 WHERE key = ? AND state = ?",
+                [(State.FOUND, key, State.DONE) for key in keys],
+            )
+
+    def restamp(self, outputs: Mapping[str, Iterable[Output]]) -> None:
+        """Put what the outputs of cases are now on record, by key."""
+        with self._change() as db:
+            db.executemany(
+                "UPDATE cases SET outputs = ? WHERE key = ?",
+                [(json.dumps([asdict(one) for one in many]), key) for key, many in outputs.items()],
             )
 
     def withdraw(self, key: str) -> None:

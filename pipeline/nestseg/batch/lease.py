@@ -27,8 +27,6 @@ from nestseg.batch.holders import (
 from nestseg.batch.process import Process, this_process
 from nestseg.batch.stops import HeldError, StorageError
 
-_PRIMARY = 0xFF  # of SQLite's error codes
-
 
 class Lease:
     """The right to write, from the moment it is made; a thread keeps it alive.
@@ -46,6 +44,7 @@ class Lease:
     Raises:
         HeldError: another runner is alive.
         StorageError: the journal cannot be made or written.
+        InputError: it is damaged.
     """
 
     def __init__(self, path: Path, timing: Timing = STANDARD) -> None:
@@ -56,7 +55,11 @@ class Lease:
             clear_stale_lock(path, timing)
             self.token, self.taken_from = _take_from_anybody(path, timing)
         except sqlite3.Error as error:
+            if schema.is_damage(error):
+                raise schema.damaged(path) from error
             raise StorageError(f"journal: {error}") from error
+        except (ValueError, TypeError, KeyError) as error:  # whose lease it was is no longer said
+            raise schema.damaged(path) from error
         self._thread = threading.Thread(target=self._keep, name="nestseg-lease", daemon=True)
         self._thread.start()
 
@@ -83,17 +86,19 @@ class Lease:
 def _take_from_anybody(path: Path, timing: Timing) -> tuple[int, str]:
     """A new token, and how the holder before ended; also if it froze while it was writing."""
     try:
-        with closing(schema.connect(path, busy_s=timing.lease)) as db:
-            db.executescript(schema.TABLES)
-            return _take(db, timing)
+        return _take_from_living(path, timing)
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & _PRIMARY != sqlite3.SQLITE_BUSY:
+        if not schema.is_busy(error):
             raise
     end_frozen_writer(path, timing)
+    return _take_from_living(path, timing)[0], "frozen"
+
+
+def _take_from_living(path: Path, timing: Timing) -> tuple[int, str]:
     with closing(schema.connect(path, busy_s=timing.lease)) as db:
+        schema.check(db, path)
         db.executescript(schema.TABLES)
-        token, _ = _take(db, timing)
-        return token, "frozen"
+        return _take(db, timing)
 
 
 def _take(db: sqlite3.Connection, timing: Timing) -> tuple[int, str]:

@@ -110,7 +110,7 @@ class WorkerProcess:
         """Memory that it and its cages take, in units of 10⁶ bytes."""
         total = 0.0
         with suppress(psutil.Error):
-            for process in (self._memory, *self._memory.children()):
+            for process in (self._memory, *self._memory.children(recursive=True)):
                 with suppress(psutil.Error):  # it has just ended
                     total += float(process.memory_info().rss) / 1e6
         return total

@@ -6,20 +6,20 @@ the folder of the token before: a runner that comes back finds nothing there to 
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from nestseg.batch.states import Output
+from nestseg.bundle.manifest import digest
 from nestseg_prep.disk import sync_folder
 
 STAGING: Final = ".nestseg-staging"
 _FENCED: Final = "fenced"
-_REWRITTEN: Final = ("seg", "sr")  # by --deidentify, when the run is over
 
 
 def staging_root(out: Path, shard: tuple[int, int] | None) -> Path:
@@ -115,10 +115,7 @@ def are_there(out: Path, outputs: Sequence[Output]) -> bool:
         sizes = [(out / output.path).stat().st_size for output in outputs]
     except OSError:
         return False
-    return all(
-        size == output.size or output.role in _REWRITTEN
-        for size, output in zip(sizes, outputs, strict=True)
-    )
+    return sizes == [output.size for output in outputs]
 
 
 def _rename(stagings: Sequence[Path], output: Output, target: Path) -> bool:
@@ -130,10 +127,27 @@ def _rename(stagings: Sequence[Path], output: Output, target: Path) -> bool:
     return False
 
 
+def difference(out: Path, output: Output) -> str:
+    """How a file differs from what is on record: ``"missing"``, ``"changed"`` or ``""``."""
+    path = out / _checked(output.path)
+    if not path.is_file():
+        return "missing"
+    return "" if _is(path, output) else "changed"
+
+
+def as_they_are(out: Path, outputs: Iterable[Output], roles: Sequence[str]) -> tuple[Output, ...]:
+    """Outputs with the digests and sizes that files of some roles have now, if they are there."""
+    return tuple(
+        replace(one, sha256=digest(path), size=path.stat().st_size)
+        if one.role in roles and (path := out / _checked(one.path)).is_file()
+        else one
+        for one in outputs
+    )
+
+
 def _is(path: Path, output: Output) -> bool:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == output.sha256
+        return digest(path) == output.sha256
     except OSError:
         return False
 

@@ -21,7 +21,7 @@ def read_view(out: Path, *, only: Path | None = None) -> RunView:
         only: one of its journals; ``None`` for all.
 
     Raises:
-        InputError: there is no journal, or one of them cannot be read.
+        InputError: there is no journal, or one of them is damaged or cannot be read now.
     """
     paths = [only] if only else schema.journals_in(out)
     if not paths:
@@ -30,14 +30,24 @@ def read_view(out: Path, *, only: Path | None = None) -> RunView:
     for path in paths:
         try:
             header, found = _read(path)
-        except (sqlite3.Error, ValueError, KeyError) as error:
-            raise InputError(
-                f"{path}: cannot be read ({type(error).__name__}); move it away and run again"
-            ) from error
+            _merged([header])
+        except sqlite3.Error as error:
+            raise _unreadable(path, error) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise schema.damaged(path) from error
         headers.append(header)
         rows += found
     rows.sort(key=lambda one: one[0])
     return RunView(_merged(headers), tuple(row for _, row in rows))
+
+
+def _unreadable(path: Path, error: sqlite3.Error) -> InputError:
+    if schema.is_busy(error):
+        return InputError(f"{path}: another process has locked it; try again when that is done")
+    # Errors without a code come from Python, of text that is none.
+    if schema.is_damage(error) or not hasattr(error, "sqlite_errorcode"):
+        return schema.damaged(path)
+    return InputError(f"{path}: cannot be read ({error}); check its permissions and its disk")
 
 
 _LAST = (State.REFUSED, State.UNFIT)
@@ -46,19 +56,21 @@ _LAST = (State.REFUSED, State.UNFIT)
 def _read(path: Path) -> tuple[dict[str, Any], list[tuple[tuple[bool, int, str], CaseRow]]]:
     connection = schema.connect(path, read_only=True)
     try:
+        schema.check(connection, path)
         connection.execute("BEGIN")  # one moment for all tables
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         if "cases" not in tables:  # another shard is just making it
             return {}, []
         run = {
             name: json.loads(value)
-            for name, value in connection.execute("SELECT name, value FROM run")
+            for name, value in connection.execute("SELECT name, value FROM run").fetchall()
         }
         lease = connection.execute("SELECT token FROM lease").fetchone()
         token = lease["token"] if lease else 0
         rows = [
             ((row["state"] in _LAST, row["place"], row["key"]), _case(row, token))
-            for row in connection.execute("SELECT * FROM cases")
+            # At once: a cursor that an exception keeps would keep the file locked.
+            for row in connection.execute("SELECT * FROM cases").fetchall()
         ]
     finally:
         connection.close()
@@ -83,10 +95,12 @@ def _case(row: sqlite3.Row, token: int) -> CaseRow:
         outputs=outputs_from(row["outputs"]) if done else (),
         facts=facts_from(row["facts"]) if done else Facts(),
         input_digest=row["input_digest"],
+        settings_digest=row["settings_digest"],
         started=row["started"],
         finished=row["finished"],
         worker=row["worker"],
         seen=row["seen"] == token,
+        part=series.get("part", ""),
     )
 
 

@@ -1,7 +1,11 @@
-"""``run.json``: what was run on what, with which weights, and what came of it."""
+"""``run.json``: what was run on what, with which weights, and what came of it.
+
+It bears a proof that only this site can make, so that a lost journal can be rebuilt from it.
+"""
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 from dataclasses import asdict
@@ -11,6 +15,7 @@ from typing import Any
 from nestseg.batch.states import State
 from nestseg.batch.view import CaseRow, RunView
 from nestseg_prep.disk import sync_folder
+from nestseg_prep.site_key import keyed_hash
 
 FILE_NAME = "run.json"
 _SKIPPED = (State.REFUSED, State.UNFIT)
@@ -38,12 +43,14 @@ def write_record(out: Path, view: RunView, staging: Path) -> Path:
         "started": header.started,
         "finished": header.finished,
         "device": header.device,
+        "labels": header.labels,
         "python": header.python,
         "libraries": header.libraries,
         "cases": [_case(row) for row in view.rows if row.state not in _SKIPPED],
         "skipped": [_skipped(row) for row in view.rows if row.state in _SKIPPED],
         "other_files": header.other_files,
     }
+    record["proof"] = _proof(record)
     partial = staging / FILE_NAME
     with partial.open("w") as file:
         json.dump(record, file, indent=2)
@@ -56,6 +63,22 @@ def write_record(out: Path, view: RunView, staging: Path) -> Path:
     return path
 
 
+def read_record(out: Path) -> dict[str, Any] | None:
+    """``run.json`` of an output folder; ``None`` unless this site wrote it, as it is."""
+    try:
+        record = json.loads((out / FILE_NAME).read_bytes())
+        proof = str(record.pop("proof"))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+    return record if hmac.compare_digest(proof.encode(), _proof(record).encode()) else None
+
+
+def _proof(record: dict[str, Any]) -> str:
+    """What only a holder of the site's key can say of a record."""
+    plain = json.loads(json.dumps(record))  # as it is when it is read again
+    return keyed_hash(json.dumps(plain, sort_keys=True), purpose="run record").hex()
+
+
 def _case(row: CaseRow) -> dict[str, Any]:
     paths = {output.role: output.path for output in row.outputs}
     dicom = [paths[role] for role in ("seg", "sr") if role in paths]
@@ -64,6 +87,7 @@ def _case(row: CaseRow) -> dict[str, Any]:
         "key": row.key,
         "kind": row.kind,
         "modality": row.modality,
+        "part": row.part,
         "shape": row.shape,
         "spacing_mm": row.spacing,
         "findings": row.findings,
@@ -83,8 +107,13 @@ def _case(row: CaseRow) -> dict[str, Any]:
         "notes": row.facts.notes,
         "computed_by": row.facts.computed_by,
         "seconds": round(sum(row.facts.seconds.values()), 3),
+        "stages": row.facts.seconds,
         "peak_memory_mb": row.facts.peak_memory_mb,
         "in_last_run": row.seen,
+        "started": row.started,
+        "finished": row.finished,
+        "input_digest": row.input_digest,
+        "settings_digest": row.settings_digest,
     }
 
 

@@ -15,6 +15,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from nestseg_prep.errors import InputError
+
+_DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_PRIMARY: Final = 0xFF  # of SQLite's error codes
+
 BUSY_SECONDS: Final = 30.0
 _NO_LOCKS: Final = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL}
 
@@ -95,6 +100,42 @@ def connect(
     else:
         connection.execute("PRAGMA synchronous = FULL")
     return connection
+
+
+def check(connection: sqlite3.Connection, path: Path) -> None:
+    """Look at every page and index of a journal that was just opened.
+
+    Raises:
+        InputError: it is damaged.
+        sqlite3.Error: it cannot be read now.
+    """
+    # Not quick_check: the indexes take 0.02 s more of 10,000 cases, whose rows take 1 s to read.
+    try:
+        (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        if is_damage(error):
+            raise damaged(path) from error
+        raise
+    if found != "ok":
+        raise damaged(path)
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether an error says that the file is damaged, and not that it is busy or out of reach."""
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGE
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether an error says that another process has locked the file."""
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY == sqlite3.SQLITE_BUSY
+
+
+def damaged(path: Path) -> InputError:
+    """What to say of a damaged journal."""
+    return InputError(
+        f"{path}: damaged (no sound journal); move it away and run the same `nestseg segment` "
+        "again: it keeps the cases that run.json proves, and repeats the others"
+    )
 
 
 def peek(path: Path) -> sqlite3.Connection:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from nestseg.batch import publish, record, schema
 from nestseg.batch.cases import Names
@@ -22,12 +22,16 @@ from nestseg.batch.journal import Journal, now
 from nestseg.batch.lease import Lease
 from nestseg.batch.pool import Pool
 from nestseg.batch.read import read_view
+from nestseg.batch.rebuilding import rebuild
 from nestseg.batch.runner import Loop, Wishes
 from nestseg.batch.settlement import Settlement
 from nestseg.batch.shards import Shard, check_division
+from nestseg.batch.states import State
 from nestseg.batch.stops import StorageError
 from nestseg.batch.view import RunView
 from nestseg_prep.dicom.references import OtherFile
+
+_REWRITTEN: Final = ("seg", "sr")  # by --deidentify, when the run is over
 
 
 @dataclass(frozen=True)
@@ -96,17 +100,20 @@ def run(
         LeaseLostError: one has taken over.
         StorageError: the folder takes no more.
         InputError: the bundle cannot be loaded, an input is not there, or the folder is divided
-            into other shards.
+            into other shards or has a damaged journal.
     """
     path = order.out / schema.journal_name(order.shard)
     check_division(order.out, path)
-    with _held(path, order, tell) as (lease, journal, staging):
+    with _held(path, order.shard, order.timing, tell) as (lease, journal, staging):
+        kept = rebuild(journal, order.out, order.shard)
+        if kept is not None:
+            tell(Event(Kind.REBUILT, text=str(kept)))
+        names = Names(_names_in(order.out))
         settlement = Settlement(journal, order.out, staging, tell)
         fenced = publish.fence(staging.parent, lease.token)
         settlement.recover(fenced)
         publish.clear(fenced)
         journal.note(**_header(order))
-        names = Names(_names_in(order.out))
         intake = Intake(
             journal,
             order.out,
@@ -143,13 +150,34 @@ def run(
         return Ending(view, finished, intake.fitting, intake.kept, discovery.files, unseen)
 
 
+def restamp(out: Path, shard: Shard = None) -> None:
+    """Put DICOM results on record as they are, after they were rewritten without their patients.
+
+    Args:
+        out: an output folder.
+        shard: whose cases; as for :class:`Order`.
+
+    Raises:
+        HeldError: another runner works on the folder.
+        StorageError: the folder is not writable.
+        InputError: the journal is damaged.
+    """
+    path = out / schema.journal_name(shard)
+    with _held(path, shard, Timing(), lambda _: None) as (_, journal, staging):
+        rows = [row for row in read_view(out, only=path).rows if row.state is State.DONE]
+        new = {row.key: publish.as_they_are(out, row.outputs, _REWRITTEN) for row in rows}
+        journal.restamp({row.key: new[row.key] for row in rows if new[row.key] != row.outputs})
+        record.write_record(out, read_view(out), staging)
+
+
 @contextmanager
-def _held(path: Path, order: Order, tell: Listener) -> Iterator[tuple[Lease, Journal, Path]]:
+def _held(
+    path: Path, shard: Shard, timing: Timing, tell: Listener
+) -> Iterator[tuple[Lease, Journal, Path]]:
     """The lease, the journal and the staging folder of a run."""
-    lease = Lease(path, order.timing)
+    lease = Lease(path, timing)
     journal = Journal(path, lease.token)
-    root = publish.staging_root(order.out, order.shard)
-    staging = root / str(lease.token)
+    staging = publish.staging_root(path.parent, shard) / str(lease.token)
     try:
         if lease.taken_from:
             tell(Event(Kind.TAKEN_OVER, text=lease.taken_from))

@@ -15,6 +15,7 @@ from nestseg.outputs.preview import draw_preview, write_png
 from nestseg.outputs.segmentation import STEP, Segmentation
 from nestseg.outputs.snapshot import snapshot
 from nestseg_prep.nifti import write_nifti
+from nestseg_prep.nifti_header import LABELS, MAP
 from nestseg_prep.picture import write_picture
 from nestseg_prep.volume import Volume
 
@@ -28,20 +29,25 @@ def stage(
     job: Job,
     bundle: BundleInfo,
     settings: Settings,
-) -> tuple[Output, ...]:
+) -> tuple[tuple[Output, ...], tuple[str, ...]]:
     """Write everything into an empty staging folder: what an earlier attempt left there goes.
 
+    Returns:
+        The files, and what was asked for and cannot be made of this series, in sentences.
+
     Raises:
-        InputError: an output cannot hold the mask, or a DICOM object not refer to the series.
+        InputError: an output cannot hold the mask, or headers do not allow a DICOM object.
         OSError: a file cannot be written; that of a runner that lost its lease never can.
     """
     shutil.rmtree(job.staging, ignore_errors=True)
     job.staging.mkdir(mode=0o700)
     files = [*_mask(result.mask, job), *_preview(image, result.mask, job, bundle)]
     files += [*_snapshot(image, result.mask, job, bundle), *_maps(result, job)]
+    notes: tuple[str, ...] = ()
     if settings.dicom and job.ref.kind == "dicom":  # other files have no patient to refer to
-        files += _dicom(result.mask, sizes, job, bundle, settings.dicom)
-    return tuple(_output(role, path, job.staging) for role, path in files)
+        made, notes = _dicom(result.mask, sizes, job, bundle, settings.dicom)
+        files += made
+    return tuple(_output(role, path, job.staging) for role, path in files), notes
 
 
 def _mask(mask: Volume, job: Job) -> Files:
@@ -51,7 +57,7 @@ def _mask(mask: Volume, job: Job) -> Files:
         write_picture(mask, path)
     else:
         path = job.staging / f"{job.name}_seg.nii.gz"
-        write_nifti(mask, path)
+        write_nifti(mask, path, mark=LABELS)
     yield "mask", path
 
 
@@ -72,26 +78,30 @@ def _maps(result: Segmentation, job: Job) -> Files:
     """Uncertainty and probabilities, where they were asked for."""
     if result.uncertainty_map is not None:
         path = job.staging / f"{job.name}_uncertainty.nii.gz"
-        write_nifti(result.uncertainty_map, path, STEP)
+        write_nifti(result.uncertainty_map, path, STEP, MAP)
         yield "uncertainty", path
     for value, probability in result.probabilities():
         path = job.staging / f"{job.name}_probability_{value}.nii.gz"
-        write_nifti(probability, path, STEP)
+        write_nifti(probability, path, STEP, MAP)
         yield f"probability-{value}", path
 
 
 def _dicom(
     mask: Volume, sizes: Mapping[str, float], job: Job, bundle: BundleInfo, encoding: Encoding
-) -> Files:
+) -> tuple[list[tuple[str, Path]], tuple[str, ...]]:
+    """SEG and SR, or why there are none; the NIfTI mask does not depend on them."""
     # Imported here: highdicom costs half a second, and most runs write no DICOM.
     from nestseg.outputs.dicom.algorithm import Algorithm  # noqa: PLC0415
     from nestseg.outputs.dicom.results import write_results  # noqa: PLC0415
+    from nestseg.outputs.dicom.source import NotReferableError  # noqa: PLC0415
 
     algorithm = Algorithm(bundle.name, bundle.version, bundle.weights_sha256, bundle.segment_codes)
     stem = job.staging / job.name
-    files = write_results(mask, job.ref, sizes, bundle.labels, algorithm, stem, encoding)
-    yield "seg", files.seg
-    yield "sr", files.sr
+    try:
+        files = write_results(mask, job.ref, sizes, bundle.labels, algorithm, stem, encoding)
+    except NotReferableError as error:
+        return [], (f"No DICOM SEG and SR: {error}.",)
+    return [("seg", files.seg), ("sr", files.sr)], ()
 
 
 def _output(role: str, path: Path, folder: Path) -> Output:

@@ -33,6 +33,8 @@ class CaseRow:
         finished: when it ended, likewise.
         worker: where it ran, ``"HOST:PID"``.
         seen: whether the last run found it among its inputs.
+        part: what it is among the volumes of its series ("echo 2"), ``""`` for a whole series.
+        settings_digest: of the bundle and the options.
     """
 
     name: str
@@ -53,6 +55,8 @@ class CaseRow:
     finished: str | None
     worker: str = ""
     seen: bool = True
+    settings_digest: str = ""
+    part: str = ""
 
     @property
     def to_look_at(self) -> tuple[Flag, ...]:

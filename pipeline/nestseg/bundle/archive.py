@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
 import stat
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -13,7 +15,9 @@ from nestseg_prep.errors import InputError
 
 LARGEST = 8 * 2**30
 MOST_FILES = 10_000
+_LONGEST_NAME = 1000
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest date that a zip file can hold
+_DAMAGED = (zipfile.BadZipFile, EOFError, NotImplementedError, lzma.LZMAError, zlib.error, OSError)
 _PLAIN_FILE = (stat.S_IFREG | 0o644) << 16
 
 
@@ -48,7 +52,7 @@ def opened(path: Path) -> Iterator[Path]:
             with zipfile.ZipFile(path) as archive:
                 top = _top(archive, path)
                 archive.extractall(scratch)
-        except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        except _DAMAGED as error:
             raise InputError(
                 f"{path}: no bundle folder, and no zip file of one; restore the file"
             ) from error
@@ -87,6 +91,8 @@ def _unsafe(item: zipfile.ZipInfo) -> str | None:
         return "leads out of the bundle"
     if any(mark in original for mark in ("\\", ":", "\0")):
         return "leads out of the bundle on some systems"
+    if len(item.filename) > _LONGEST_NAME or not item.filename.isprintable():
+        return "has a name that is too long, or not plain text"
     if stat.S_ISLNK(item.external_attr >> 16):
         return "is a link"
     if item.flag_bits & 1:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from nestseg.bundle import cage, locate, trust
+from nestseg.bundle import cage, keeper, locate, trust
 from nestseg.bundle.channel import Array, Channel, ChannelError
 from nestseg.bundle.info import (
     BundleInfo,
@@ -42,7 +42,7 @@ _LABEL_TYPES: Final = ("uint8", "uint16")
 _STORED: Final = ("uint16",)
 _MOST_NOTES: Final = 20
 _MOST_PROBABILITIES: Final = 2**16
-_PATIENCE_S: Final = 2.0  # for the exit code of a process that has closed its pipe
+_PATIENCE_S: Final = 10.0  # for a process that has closed its pipe to end, and its folder to go
 
 
 class BundleProcessError(Exception):
@@ -100,7 +100,7 @@ class Caged:
             os.close(theirs_in)
             os.close(theirs_out)
         self._kills = process_memory.out_of_memory_kills()
-        self.channel = Channel(ours_in, ours_out, self._check_limits)
+        self.channel = Channel(ours_in, ours_out, self._check_time)
         self._closed = False
 
     def ask(self, message: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -162,11 +162,9 @@ class Caged:
             self.close()
             raise
 
-    def _check_limits(self) -> None:
+    def _check_time(self) -> None:
         if self._until is not None and time.monotonic() > self._until:
             raise BundleProcessError("the bundle took too long and was ended")
-        if self._process.overfull:
-            raise BundleProcessError("the bundle filled its temporary folder and was ended")
 
 
 class _Server(Caged):
@@ -254,12 +252,23 @@ class CagedBundle(BundleInfo):
             server = self._start()
         try:
             result = server.examine(volume, options)
+            self._check_labels(result.mask)
             if not options.save_probabilities:  # they come later
                 server.close()
             return result
         finally:
             if self._ahead:  # it loads while this result is written and the next image is read
                 self._spare.append(self._start())
+
+    def _check_labels(self, mask: Volume) -> None:
+        known = np.zeros(2**16, bool)
+        known[[0, *self.labels]] = True
+        strange = mask.array[~known[mask.array]]
+        if strange.size:
+            raise InputError(
+                f"{self.name}: its mask holds label {strange[0]}, which its metadata do not name; "
+                "correct channel_def in metadata.json"
+            )
 
     def _start(self) -> _Server:
         return _Server(self._folder, self._options, self._threads, self._memory_mb)
@@ -410,6 +419,8 @@ def _checked(answer: dict[str, Any], options: SegmentOptions) -> dict[str, Any]:
 def _ending(code: int | None, error: ChannelError) -> str:
     if code is None:
         return f"the bundle's process was ended: {error}"
+    if code == keeper.OVERFULL:
+        return f"the bundle {cage.FILLED}"
     if code < 0:
         return f"the bundle's process was killed by {signal.Signals(-code).name}"
     return f"the bundle's process ended with code {code}"

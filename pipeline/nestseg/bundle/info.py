@@ -19,6 +19,11 @@ from nestseg_prep.selection import Selection
 WEIGHTS: Final = Path("models", "model.pt")
 """Where MONAI's specification wants them; a config may name another file."""
 
+_LONGEST_TEXT: Final = 200
+_UNREADABLE: Final = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError),
+    *(OverflowError, RecursionError),
+)
 _MODALITIES: Final = {
     "CT": re.compile(r"\bCT\b|computed tomography|hounsfield", re.IGNORECASE),
     "MR": re.compile(r"\bMRI?\b|magnetic resonance", re.IGNORECASE),
@@ -72,12 +77,20 @@ def read_info(bundle: Path, weights: Path | None = WEIGHTS) -> BundleInfo:
         InputError: a file is missing or damaged; the line names it.
     """
     metadata, config = read_metadata(bundle), read_config(bundle)
+    try:
+        labels = label_names(channel_names(metadata, config))
+        version = _text(metadata["version"])
+        segment_codes = dict(metadata.get("segment_codes", {}))
+    except _UNREADABLE as error:
+        raise InputError(
+            f"{bundle.name}: metadata.json cannot be read ({type(error).__name__}); restore it"
+        ) from error
     return BundleInfo(
         name=bundle.name,
-        version=str(metadata["version"]),
+        version=version,
         weights_sha256=weights_digest(bundle, weights) if weights else "",
-        labels=label_names(channel_names(metadata, config)),
-        segment_codes=dict(metadata.get("segment_codes", {})),
+        labels=labels,
+        segment_codes=segment_codes,
         selection=read_selection(bundle),
         expected=expectations(metadata),
         uncertainty_at_most=uncertainty_limit(metadata),
@@ -98,7 +111,7 @@ def read_config(bundle: Path) -> dict[str, Any]:
         content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
         if not isinstance(content, dict):
             raise TypeError
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+    except (*_UNREADABLE, yaml.YAMLError) as error:
         raise InputError(
             f"{bundle.name}: {path.name} cannot be read ({type(error).__name__}); restore it"
         ) from error
@@ -117,7 +130,8 @@ def read_metadata(bundle: Path) -> dict[str, Any]:
             metadata, "outputs", "pred"
         ):
             raise TypeError
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        named_channels(metadata, {})
+    except _UNREADABLE as error:
         raise InputError(
             f"{bundle.name}: metadata.json cannot be read ({type(error).__name__}); restore it"
         ) from error
@@ -264,12 +278,26 @@ def _tensor(metadata: dict[str, Any], side: str, name: str) -> dict[str, Any]:
 
 
 def _numbered(named: Any) -> dict[int, str]:
-    """Number → name in rising order; empty if that is not what it holds."""
+    """Number → name in rising order; empty if that is not what it holds.
+
+    Raises:
+        ValueError: a number is no value of a mask, or a name is none that can be shown.
+    """
     try:
-        found = {int(number): str(name) for number, name in named.items()}
+        found = {int(number): name for number, name in named.items()}
     except (AttributeError, TypeError, ValueError):
         return {}
-    return dict(sorted(found.items())) if all(number >= 0 for number in found) else {}
+    if not all(0 <= number < 2**16 for number in found):
+        raise ValueError
+    return {number: _text(name) for number, name in sorted(found.items())}
+
+
+def _text(value: Any) -> str:
+    """A name that may stand in reports, tables and DICOM files."""
+    text = str(value)
+    if not text.isprintable() or len(text) > _LONGEST_TEXT:
+        raise ValueError
+    return text
 
 
 def _plain(value: Any) -> bool:

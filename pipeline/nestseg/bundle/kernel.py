@@ -12,7 +12,6 @@ import os
 import resource
 import signal
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,8 +20,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-_FILE_BYTES: Final = 4 * 2**30
+FILE_BYTES: Final = 4 * 2**30
+"""Largest file that a caged process can write."""
 _OPEN_FILES: Final = 4096
+_THREADS: Final = 4096
 _READABLE: Final = (
     *("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64", "/usr/share/zoneinfo"),
     *("/etc/ld.so.cache", "/etc/localtime"),
@@ -93,6 +94,9 @@ def enter(grants: Grants) -> None:
     _limit(grants)
     with suppress(OSError):  # seccomp holds the network alone where namespaces are not allowed
         _call(libc.unshare, _NEW_USER | _NEW_NETWORK | _NEW_IPC)
+        # Threads count for a user as a whole; those of a namespace also on their own.
+        resource.setrlimit(resource.RLIMIT_NPROC, _least(resource.RLIMIT_NPROC, _THREADS))
+    _drop_capabilities(libc)
     _call(libc.prctl, _SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     _call(libc.prctl, _SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     _restrict_files(libc, grants)
@@ -102,29 +106,50 @@ def enter(grants: Grants) -> None:
 def _limit(grants: Grants) -> None:
     """Limits that the process inherits and cannot raise; become the first to go without memory."""
     os.umask(0o077)
-    limits = {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: _FILE_BYTES}
+    limits = {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: FILE_BYTES}
     limits[resource.RLIMIT_NOFILE] = _OPEN_FILES
     if grants.memory_mb is not None:
         limits[resource.RLIMIT_DATA] = grants.memory_mb * 10**6
     for what, most in limits.items():
-        _, hard = resource.getrlimit(what)
-        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(what, (least, least))
+        resource.setrlimit(what, _least(what, most))
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _least(what: int, most: int) -> tuple[int, int]:
+    """A limit, soft and hard, that is no higher than the present one."""
+    _, hard = resource.getrlimit(what)
+    least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    return least, least
+
+
+def _drop_capabilities(libc: ctypes.CDLL) -> None:
+    """Take what root may do besides, here and (by the bounding set) in programs that it starts.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    for number in range(last + 1):
+        with suppress(OSError):  # EPERM: this process has none to begin with
+            _call(libc.prctl, _DROP_FROM_BOUNDING_SET, number, 0, 0, 0)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    _call(libc.capset, header, (ctypes.c_uint32 * 6)())
 
 
 # Landlock, by ctypes: glibc has no functions for it, and its one Python package is an alpha.
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
 _NEW_USER, _NEW_NETWORK, _NEW_IPC = 0x10000000, 0x40000000, 0x08000000
-_SET_DEATH_SIGNAL, _SET_NO_NEW_PRIVILEGES = 1, 38
+_SET_DEATH_SIGNAL, _DROP_FROM_BOUNDING_SET, _SET_NO_NEW_PRIVILEGES = 1, 24, 38
+_CAPABILITY_VERSION = 0x20080522
 _ABI_TRUNCATE, _ABI_NETWORK, _ABI_DEVICES, _ABI_SCOPES = 3, 4, 5, 6
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_FOLDER = 1, 2, 4, 8
 _TRUNCATE, _DEVICE_CONTROL = 1 << 14, 1 << 15
 _EVERYTHING = (1 << 15) - 1  # up to truncate
-_SPECIAL_FILES = 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11  # devices, sockets, pipes
+# Devices, sockets, pipes; and symbolic links, which somebody outside of the cage could follow.
+_SPECIAL_FILES = 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12
 _ON_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _DEVICE_CONTROL
 _READ = _EXECUTE | _READ_FILE | _READ_FOLDER
 _READ_AND_WRITE = _EVERYTHING & ~_SPECIAL_FILES & ~_EXECUTE
@@ -175,7 +200,8 @@ def _file_rules(grants: Grants) -> Iterator[tuple[Path, int]]:
         yield Path(name), _READ
     for path in grants.read:
         yield path, _READ & ~_EXECUTE
-    for path in (Path(tempfile.gettempdir()), *grants.write):
+    # Not tempfile.gettempdir(): it would be /tmp where the disk of this one is full.
+    for path in (Path(os.environ["TMPDIR"]), *grants.write):
         yield path, _READ_AND_WRITE
     for path in map(Path, _DEVICES):
         yield path, _READ_FILE | _WRITE_FILE
@@ -213,11 +239,11 @@ _ALLOWED: Final = _names(
     read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 close close_range open
     openat openat2 creat access faccessat faccessat2 stat fstat lstat newfstatat statx lseek statfs
     fstatfs getcwd chdir fchdir readlink readlinkat getdents getdents64 mkdir mkdirat rmdir unlink
-    unlinkat rename renameat renameat2 link linkat symlink symlinkat umask truncate ftruncate
+    unlinkat rename renameat renameat2 link linkat symlink symlinkat truncate ftruncate
     fallocate fadvise64 fsync fdatasync sync_file_range readahead copy_file_range sendfile splice
     tee flock dup dup2 dup3 pipe pipe2 socketpair eventfd eventfd2 poll ppoll select pselect6
     epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 timerfd_create
-    timerfd_settime timerfd_gettime ioctl memfd_create
+    timerfd_settime timerfd_gettime memfd_create
     mmap munmap mremap mprotect madvise brk mlock mlock2 munlock mincore msync membarrier mbind
     get_mempolicy set_mempolicy
     rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend sigaltstack
@@ -233,15 +259,16 @@ _ALLOWED: Final = _names(
 )
 _ALLOWED_WITH_PROCESSES: Final = _names(
     """
-    clone fork vfork execve execveat wait4 waitid kill
+    fork vfork execve execveat wait4 waitid
     """
 )
 # Libraries call these on files and threads of their own. Landlock does not limit them, and they
-# could reach those of anybody else: they seem to succeed, and nothing happens.
+# could reach those of anybody else: they seem to succeed, and nothing happens. With another umask
+# what is written for the parent could be everybody's to change.
 _PRETENDED: Final = _names(
     """
     chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat utimensat
-    sched_setaffinity sched_setscheduler sched_setparam sched_setattr setpriority ioprio_set
+    sched_setaffinity sched_setscheduler sched_setparam sched_setattr setpriority ioprio_set umask
     """
 )
 _UNSUPPORTED: Final = _names(
@@ -251,6 +278,12 @@ _UNSUPPORTED: Final = _names(
     """
 )
 _THREAD: Final = 0x10000  # CLONE_THREAD
+_NAMESPACES: Final = 0x7E020000  # CLONE_NEWNS and the like
+# Requests to devices by their second byte: those of NVIDIA's drivers, and by their number: about
+# terminals and descriptors. Others change the attributes of files that may only be read, or send
+# signals to the process that they name.
+_IOCTL_KINDS: Final = (0x00, 0x46)
+_IOCTL: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 # Name of a thread or of a mapping, and harmless questions.
 _PRCTL: Final = (3, 15, 16, 23, 39, 40, 41, 42, 0x53564D41)
 # Descriptors, flags, locks, sizes of pipes and seals; not who gets signals.
@@ -285,11 +318,16 @@ def _call_filter(grants: Grants) -> Any:
         add(seccomp.ALLOW, ["prctl"], seccomp.Arg(0, seccomp.EQ, what))
     for what in _FCNTL:
         add(seccomp.ALLOW, ["fcntl"], seccomp.Arg(1, seccomp.EQ, what))
-    add(seccomp.ALLOW, ["tgkill"], seccomp.Arg(0, seccomp.EQ, me))
+    for kind in _IOCTL_KINDS:
+        add(seccomp.ALLOW, ["ioctl"], seccomp.Arg(1, seccomp.MASKED_EQ, 0xFF00, kind << 8))
+    for what in _IOCTL:
+        add(seccomp.ALLOW, ["ioctl"], seccomp.Arg(1, seccomp.EQ, what))
+    add(seccomp.ALLOW, ["kill", "tgkill"], seccomp.Arg(0, seccomp.EQ, me))
+    kind = 0 if grants.processes else _THREAD
+    flags = seccomp.Arg(0, seccomp.MASKED_EQ, kind | _NAMESPACES, kind)
+    add(seccomp.ALLOW, ["clone"], flags)
     if grants.processes:
         add(seccomp.ALLOW, _ALLOWED_WITH_PROCESSES)
-        add(seccomp.ALLOW, ["tgkill"])
-    else:
-        add(seccomp.ALLOW, ["clone"], seccomp.Arg(0, seccomp.MASKED_EQ, _THREAD, _THREAD))
-        add(seccomp.ALLOW, ["kill"], seccomp.Arg(0, seccomp.EQ, me))
+        if landlock_version() >= _ABI_SCOPES:  # which keeps signals in the cage
+            add(seccomp.ALLOW, ["kill", "tgkill"])
     return rules

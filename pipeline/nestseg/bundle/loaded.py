@@ -31,6 +31,7 @@ from nestseg.networks.levels import at_level, levels
 from nestseg.outputs.segmentation import Segmentation
 from nestseg.runtime import calibrated, fast
 from nestseg_prep.errors import InputError
+from nestseg_prep.fill import finite
 from nestseg_prep.transforms.percentiles import quick_percentiles
 from nestseg_prep.transforms.resample import spare_memory
 from nestseg_prep.volume import Volume
@@ -96,9 +97,11 @@ class LoadedBundle(BundleInfo):
             options: what else to compute, and how; those that the bundle was loaded with.
 
         Raises:
-            InputError: the bundle cannot do what the options ask for.
+            InputError: the bundle cannot do what the options ask for, or more than 0.1 % of the
+                voxels are NaN or infinite; fewer count as the lowest finite value.
             RuntimeError: the mask came back on another grid than the image's.
         """
+        volume = replace(volume, array=finite(volume.array))
         return examining.examine(self, volume, options or SegmentOptions())
 
     def preprocessed(self, volume: Volume) -> tuple[dict[Any, Any], MetaTensor]:

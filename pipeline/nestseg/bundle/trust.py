@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from nestseg.bundle import cage, locate
+from nestseg.bundle import cage, locate, manifest
+from nestseg.bundle.info import WEIGHTS
 from nestseg_prep.errors import InputError
 from nestseg_prep.site_key import key_file
 
@@ -34,13 +35,40 @@ def digest(bundle: Path) -> str:
     for path in sorted(bundle.rglob("*")):
         name = path.relative_to(bundle).as_posix()
         if path.is_symlink():
-            total.update(f"{name}\0link\0{path.readlink()}\n".encode("utf-8", "surrogateescape"))
+            total.update(f"{name}\0link\0{path.readlink()}\0\n".encode("utf-8", "surrogateescape"))
         if not path.is_file() or _is_document(path):
             continue
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{name}\0{content}\n".encode("utf-8", "surrogateescape"))
+        total.update(f"{name}\0{manifest.digest(path)}\n".encode("utf-8", "surrogateescape"))
     return total.hexdigest()
+
+
+def check_links(bundle: Path) -> None:
+    """Pass if no link in a bundle leads out of it: whoever copied the bundle would follow it.
+
+    Raises:
+        InputError: one does.
+    """
+    root = os.path.realpath(bundle)
+    for path in bundle.rglob("*"):
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+            name = cage.printable(path.relative_to(bundle).as_posix(), 200)
+            raise InputError(
+                f"{bundle.name}: {name} is a link that leads out of the bundle; put the file in "
+                "its place, or run it with --trust if you trust its code"
+            )
+
+
+def same_code(copy: Path, source: Path) -> bool:
+    """Whether a copy of a bundle holds no file that its source does not hold, weights aside."""
+    for path in copy.rglob("*"):
+        name = path.relative_to(copy)
+        if path.is_symlink():
+            return False
+        if name.parts[0] != WEIGHTS.parts[0] and path.is_file() and not _is_document(path):
+            original = source / name
+            if not original.is_file() or manifest.digest(original) != manifest.digest(path):
+                return False
+    return True
 
 
 def is_ours(bundle: Path) -> bool:

@@ -36,9 +36,18 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; 
 Bundle = Annotated[
     str, typer.Option("--bundle", "-b", help="Name of a bundle of nestseg, or a bundle folder.")
 ]
-_ADDRESSES = "dicom://AET@host:port, dicomweb://host:port/path or https://host/path"
+_ADDRESSES = (
+    "dicom://AET@host:port, dicoms://AET@host:port (TLS), dicomweb://host:port/path or "
+    "https://host/path"
+)
 SendTo = Annotated[
     str, typer.Option("--send-to", help=f"Write DICOM results too and send them: {_ADDRESSES}.")
+]
+Certificate = Annotated[Path | None, typer.Option(help="Our TLS certificate, a PEM file.")]
+Key = Annotated[Path | None, typer.Option(help="Its key, a PEM file without a passphrase.")]
+Ca = Annotated[
+    Path | None,
+    typer.Option(help="PEM file of the authorities that sign certificates of the other side."),
 ]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Trust this bundle's code from now on: run it uncaged.")
@@ -63,6 +72,13 @@ FillMissing = Annotated[
 ]
 MinSlices = Annotated[
     int, typer.Option("--min-slices", min=1, help="Fewest slices of a series that is taken.")
+]
+Regroup = Annotated[
+    bool,
+    typer.Option(
+        "--regroup",
+        help="Take slices that have a SeriesInstanceUID each for one series if they look like one.",
+    ),
 ]
 ShowPhi = Annotated[
     bool, typer.Option("--show-phi", help="Also show paths, UIDs and descriptions (patient data).")
@@ -98,6 +114,7 @@ def scan(  # noqa: PLR0913  one for each option
     one_per_study: OnePerStudy = False,
     fill_missing: FillMissing = False,
     min_slices: MinSlices = 3,
+    regroup: Regroup = False,
 ) -> None:
     """Say what is in a folder: studies, series, geometry; accepted or refused, and why."""
     from nestseg.cli.scan import run
@@ -107,7 +124,7 @@ def scan(  # noqa: PLR0913  one for each option
         from nestseg.cli.choice import selection as chosen
 
         selection = chosen(bundle, select, one_per_study=one_per_study)
-    rules = Rules(fill_missing, min_slices)
+    rules = Rules(fill_missing, min_slices, regroup)
     raise typer.Exit(run(folder, rules, as_json=json, show_phi=show_phi, selection=selection))
 
 
@@ -127,12 +144,13 @@ def prepare(
     ] = None,
     fill_missing: FillMissing = False,
     min_slices: MinSlices = 3,
+    regroup: Regroup = False,
 ) -> None:
     """Write every accepted series as NIfTI, or the training set that a bundle asks for."""
     if bundle is None:
         from nestseg.cli.prepare import run
 
-        raise typer.Exit(run(folder, out, Rules(fill_missing, min_slices)))
+        raise typer.Exit(run(folder, out, Rules(fill_missing, min_slices, regroup)))
     from nestseg.cli.prepare_training import run as run_training
 
     raise typer.Exit(run_training(folder, bundle, out))
@@ -150,6 +168,7 @@ def segment(  # noqa: PLR0913  one for each option
     one_per_study: OnePerStudy = False,
     fill_missing: FillMissing = False,
     min_slices: MinSlices = 3,
+    regroup: Regroup = False,
     source: Annotated[
         str, typer.Option("--from", help="Fetch series from dicomweb://host:port/path or https://")
     ] = "",
@@ -169,6 +188,9 @@ def segment(  # noqa: PLR0913  one for each option
         Encoding, typer.Option(help="With --dicom: bits for every reader, or a small label map.")
     ] = Encoding.BINARY,
     send_to: SendTo = "",
+    certificate: Certificate = None,
+    key: Key = None,
+    ca: Ca = None,
     trust: Trust = False,
     workers: Annotated[
         int | None,
@@ -244,6 +266,7 @@ def segment(  # noqa: PLR0913  one for each option
     from nestseg.cli.manner import Manner
     from nestseg.cli.network import Pacs, Source
     from nestseg.cli.segment import run_with_pacs
+    from nestseg.pacs.tls import Tls
 
     options = amounts.options(tta, level, ensemble)
     options = replace(
@@ -267,7 +290,8 @@ def segment(  # noqa: PLR0913  one for each option
     )
     selection = chosen(bundle, select, one_per_study=one_per_study)
     wanted = Source(source, study, series, match or ()) if source else None
-    pacs = Pacs(wanted, deidentify=deidentify, send_to=send_to)
+    tls = Tls(certificate, key, ca)
+    pacs = Pacs(wanted, deidentify=deidentify, send_to=send_to, tls=tls)
     raise typer.Exit(
         run_with_pacs(
             paths or [],
@@ -277,7 +301,7 @@ def segment(  # noqa: PLR0913  one for each option
             pacs,
             trust=trust,
             dicom=seg_type if dicom or send_to else None,  # what is sent is DICOM
-            rules=Rules(fill_missing, min_slices),
+            rules=Rules(fill_missing, min_slices, regroup),
             options=options,
             budget=amounts.budget(budget_ms, budget_mb),
             manner=manner,
@@ -308,6 +332,24 @@ def serve(
 
 
 @app.command()
+def verify(
+    out: Annotated[Path, typer.Argument(help="Where `nestseg segment` wrote its results.")],
+    *,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Let the next run segment the cases that differ."),
+    ] = False,
+    show_phi: Annotated[
+        bool, typer.Option("--show-phi", help="Name files that no case made (patient data).")
+    ] = False,
+) -> None:
+    """Check that every result is as it was written, by the digests in the journal."""
+    from nestseg.cli.verify import run
+
+    raise typer.Exit(run(out, again=again, show_phi=show_phi))
+
+
+@app.command()
 def deidentify(
     paths: Paths,
     out: Out,
@@ -327,17 +369,26 @@ def deidentify(
 
 
 @app.command()
-def send(paths: Paths, to: Annotated[str, typer.Option("--to", help=_ADDRESSES)]) -> None:
+def send(
+    paths: Paths,
+    to: Annotated[str, typer.Option("--to", help=_ADDRESSES)],
+    *,
+    certificate: Certificate = None,
+    key: Key = None,
+    ca: Ca = None,
+) -> None:
     """Send every DICOM file of a folder to a PACS."""
     from nestseg.cli.network import check_address, send_folder
+    from nestseg.pacs.tls import Tls
 
-    address = check_address(to)
+    address = check_address(to, Tls(certificate, key, ca))
     if address is not None:
         raise typer.Exit(send_folder(paths, address))
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def receive(  # noqa: PLR0913  one for each option
+    context: typer.Context,
     out: Out,
     *,
     bundle: Annotated[
@@ -349,6 +400,9 @@ def receive(  # noqa: PLR0913  one for each option
     aet: Annotated[str, typer.Option(help="Our AE title.")] = "NESTSEG",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port.")] = 11112,
+    certificate: Certificate = None,
+    key: Key = None,
+    ca: Ca = None,
     quiet: Annotated[
         float, typer.Option(min=0, help="A study is complete after so many seconds of silence.")
     ] = 60,
@@ -356,30 +410,19 @@ def receive(  # noqa: PLR0913  one for each option
         float, typer.Option(min=0, help="GB of images that may lie here at a time.")
     ] = 50,
     limit: Annotated[float, typer.Option(min=0, help="Minutes that a study may take.")] = 60,
-    select: Select = None,
-    one_per_study: OnePerStudy = False,
-    deidentify: Annotated[
-        bool, typer.Option("--deidentify", help="DICOM results without what names their patient.")
-    ] = False,
-    dicom: Annotated[
-        bool, typer.Option("--dicom", help="Beside NIfTI, write DICOM SEG and SR.")
-    ] = False,
-    send_to: SendTo = "",
-    trust: Trust = False,
 ) -> None:
-    """Listen for studies, segment each when it is complete, and send the results."""
-    from nestseg.cli.receive import Work, run
-    from nestseg.pacs.receive import Listener
+    """Listen for studies, segment each when it is complete, and send the results.
 
-    flags = {
-        "--one-per-study": one_per_study,
-        "--deidentify": deidentify,
-        "--dicom": dicom,
-        "--trust": trust,
-    }
-    options = [name for name, given in flags.items() if given]
-    work = Work(bundle, out, select, options, send_to, limit * 60)
-    listener = Listener(aet, host, port, allow or ())
+    Takes the options of `nestseg segment` too: --select, --dicom, --send-to, --workers and so on.
+    """
+    from nestseg.cli.receive import Work, run
+    from nestseg.cli.segment_options import read
+    from nestseg.pacs.receive import Listener
+    from nestseg.pacs.tls import Tls
+
+    tls = Tls(certificate, key, ca)
+    listener = Listener(aet, host, port, allow or (), tls)
+    work = Work(bundle, out, read(context.args), limit * 60, tls)
     run(listener, work, quota=int(quota * 1e9), quiet_seconds=quiet)
 
 
@@ -420,8 +463,8 @@ def label(
     ] = Path("nestseg-label"),
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port.")] = 8000,
-    certificate: Annotated[Path | None, typer.Option(help="TLS certificate, a PEM file.")] = None,
-    key: Annotated[Path | None, typer.Option(help="Its key, a PEM file.")] = None,
+    certificate: Certificate = None,
+    key: Key = None,
     trust: Trust = False,
 ) -> None:
     """Label with 3D Slicer or OHIF: bundles, fine-tuning and active learning in MONAI Label."""

@@ -109,13 +109,11 @@ def _check(name: str, trust: bool, strict: bool, schema: Path | None) -> bool:
     path = locate.find(name) if name in locate.names() else Path(name)
     with archive.opened(path) as folder:
         from nestseg.bundle import checks, findings, manifest
-        from nestseg.bundle.review import review
         from nestseg.cli import bundles
 
         bundles.admit(folder, trust=trust)
         found = manifest.check(folder, demanded=strict)
         changed = bool(findings.failing(found, strict=False))
-        found += review(folder)
         if changed:
             typer.echo(f"{folder.name}: not run: it is not as its manifest lists it", err=True)
         else:
@@ -139,6 +137,7 @@ def _print(name: str, found: list[Finding], *, passed: bool) -> None:
 def _table(name: str, found: list[Finding]) -> None:
     from rich.markup import escape
 
+    from nestseg.bundle.cage import printable
     from nestseg.cli import tables
 
     rows = tables.table(name, "severity", "file", "id", "problem", "remedy")
@@ -148,5 +147,7 @@ def _table(name: str, found: list[Finding]) -> None:
     for finding in found:
         colour = {"error": "red", "warning": "yellow"}.get(finding.severity, "dim")
         cells = (finding.file, finding.place, finding.problem, finding.remedy)
-        rows.add_row(f"[{colour}]{finding.severity}[/]", *(escape(cell) for cell in cells))
+        rows.add_row(
+            f"[{colour}]{finding.severity}[/]", *(escape(printable(cell)) for cell in cells)
+        )
     tables.console.print(rows)

@@ -43,6 +43,7 @@ def admit(folder: Path, *, trust: bool) -> None:
     if trust:
         trusted.remember(folder)
     elif trusted.needs_cage(folder):
+        trusted.check_links(folder)
         if reason := kernel.unavailable():
             raise InputError(
                 f"{folder.name} did not come with nestseg, and cannot be caged here: {reason}; "

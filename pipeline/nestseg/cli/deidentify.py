@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from nestseg.batch.read import read_view
 from nestseg.cli import tables
 from nestseg_prep.deidentify import DoubtError, deidentify_file, folder_for
 from nestseg_prep.dicom.files import NotDicomError
+from nestseg_prep.dicom.findings import Code
+from nestseg_prep.dicom.references import OtherFile
+from nestseg_prep.dicom.walk import files_below
 from nestseg_prep.errors import InputError
 
 ALL_DONE = 0
@@ -33,7 +36,7 @@ def run(paths: list[Path], out: Path, *, pixels_checked: bool) -> int:
     written = faces = 0
     left_out: Counter[str] = Counter()
     with tables.stderr.status("De-identifying …") as status:
-        for path in _files(paths):
+        for path in _files(paths, left_out):
             try:
                 done = deidentify_file(path, folder_for(out), pixels_checked=pixels_checked)
             except NotDicomError:
@@ -61,21 +64,39 @@ def run(paths: list[Path], out: Path, *, pixels_checked: bool) -> int:
 def results(out: Path) -> None:
     """De-identify the DICOM files of a results folder in place.
 
+    What the bundle calls its labels, and its name, version and digest stay: the record of the run
+    tells them, and they were there before any patient came.
+
     Raises:
         InputError: one of them cannot be; it is deleted, since it must not stay by that name.
     """
+    vouched = _texts_of_bundle(out)
     for path in sorted(out.glob("*.dcm")):
         try:
-            deidentify_file(path, lambda _, same=path: same)  # type: ignore[misc]
+            deidentify_file(path, lambda _, same=path: same, vouched=vouched)  # type: ignore[misc]
         except (DoubtError, NotDicomError) as error:
             path.unlink()
             raise InputError(f"{path.name}: not de-identified ({error}); deleted") from error
 
 
-def _files(paths: list[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_file():
-            yield path
-        for folder, below, names in os.walk(path):
-            below.sort()
-            yield from (one for name in sorted(names) if (one := Path(folder, name)).is_file())
+def _texts_of_bundle(out: Path) -> set[str]:
+    # Imported here: highdicom costs half a second.
+    from nestseg.outputs.dicom.results import texts_of
+
+    try:
+        view = read_view(out)
+    except InputError:  # no journal: nobody vouches for anything
+        return set()
+    if not view.header.bundle:
+        return set()
+    parts = {row.part for row in view.rows}
+    return texts_of(view.header.bundle, view.header.labels.values(), parts)
+
+
+def _files(paths: list[Path], left_out: Counter[str]) -> Iterator[Path]:
+    """Every file below the paths; files and folders that cannot be read are counted."""
+    for one in files_below(paths, None):
+        if not isinstance(one, OtherFile):
+            yield one.path
+        elif one.finding.code is Code.UNREADABLE:
+            left_out[f"cannot be read ({one.finding.detail})"] += 1

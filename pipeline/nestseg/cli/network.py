@@ -7,14 +7,15 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nestseg.cli import tables
 from nestseg.pacs import addresses
-from nestseg.pacs.addresses import Address, Web
+from nestseg.pacs.addresses import Address, Node, Web
 from nestseg.pacs.retrieve import Query, fetch, find, matches
 from nestseg.pacs.send import Sent, dicom_files, send
+from nestseg.pacs.tls import Tls
 from nestseg_prep.errors import InputError
 from nestseg_prep.site_key import mark_folder
 
@@ -41,22 +42,26 @@ class Pacs:
         source: what to fetch; ``None`` for nothing.
         deidentify: take what names patients out of DICOM results.
         send_to: address for DICOM results; ``""`` for none.
+        tls: our certificate, and whom to trust.
     """
 
     source: Source | None = None
     deidentify: bool = False
     send_to: str = ""
+    tls: Tls = field(default_factory=Tls)
 
 
-def check_address(text: str) -> Address | None:
-    """An address, with a word of warning where names of patients travel in the open.
+def check_address(text: str, tls: Tls | None = None) -> Address | None:
+    """Read an address, and warn where patient data would travel to it unencrypted.
 
     Raises:
-        InputError: it is no address.
+        InputError: it is no address, or a certificate for it cannot be used.
     """
     if not text:
         return None
-    address = addresses.parse(text)
+    address = addresses.parse(text, tls)
+    if isinstance(address, Node) and address.tls:
+        address.tls.for_sending()
     if addresses.is_plain(address):
         tables.stderr.print(
             "[yellow]Patient data travel unencrypted to this address; use https:// or a tunnel[/]"
@@ -82,18 +87,21 @@ def check_out(out: Path) -> None:
 
 
 @contextmanager
-def fetched(source: Source, out: Path, modalities: Sequence[str] | None) -> Iterator[Path]:
-    """A folder with the series of a query, which is deleted behind.
+def fetched(
+    source: Source, out: Path, modalities: Sequence[str] | None, tls: Tls | None = None
+) -> Iterator[Path]:
+    """Fetch the series of a query into a folder that is deleted afterwards.
 
     Args:
         source: what to fetch.
         out: the folder is made in it, since there is room for results there.
         modalities: series of others are left where they are.
+        tls: our certificate, and whom to trust.
 
     Raises:
         InputError: the server does not answer, or has nothing that fits.
     """
-    web = check_address(source.address)
+    web = check_address(source.address, tls)
     if not isinstance(web, Web):
         raise InputError(f"{source.address}: series are fetched by DICOMweb; give such an address")
     query = Query(source.study, source.series, matches(source.match), modalities)
@@ -131,23 +139,27 @@ def send_folder(paths: Sequence[Path], address: Address, *, patient: bool = Fals
     Raises:
         InputError: there is no DICOM file, or the address cannot be reached.
     """
-    files = dicom_files(paths)
-    if not files:
+    unread: list[str] = []
+    files = dicom_files(paths, unread.append)
+    if not files and not unread:
         raise InputError(f"{paths[0]}: no DICOM files to send")
     pauses = list(_PAUSES_SECONDS) if patient else []
     outcomes: dict[Path, Sent] = {}
-    while True:
+    while files:
         try:
             rest = [path for path in files if path not in outcomes or outcomes[path].error]
             outcomes |= {one.path: one for one in send(rest, address)}
         except InputError:
             if not pauses:
                 raise
-        errors = Counter(one.error for one in outcomes.values() if one.error)
-        if (len(outcomes) == len(files) and not errors) or not pauses:
+        failed = [one.error for one in outcomes.values() if one.error]
+        if (len(outcomes) == len(files) and not failed) or not pauses:
             break
         time.sleep(pauses.pop(0))
+    errors = Counter(one.error for one in outcomes.values() if one.error)
+    stored = len(files) - errors.total()
+    errors.update(f"cannot be read ({why})" for why in unread)
     for error, count in sorted(errors.items()):
         tables.stderr.print(f"nestseg: {count} not stored: {error}", soft_wrap=True)
-    tables.console.print(f"{len(files) - errors.total()} of {len(files)} files stored")
+    tables.console.print(f"{stored} of {len(files) + len(unread)} files stored")
     return SOME_FAILED if errors else ALL_DONE

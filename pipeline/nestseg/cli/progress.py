@@ -30,6 +30,7 @@ _ENDED = (Kind.DONE, Kind.FAILED)
 _TO_RUN = (Kind.FOUND, Kind.CHANGED)
 _SENTENCES = {
     Kind.TAKEN_OVER: "the run before is {text}; this one goes on where it was",
+    Kind.REBUILT: "there was no journal; {text} cases are kept as run.json proves them",
     Kind.CHANGED: "{case}: {text}; it is segmented again",
     Kind.RETRY: "{case}: {text}; it will be tried again",
     Kind.FAILED: "nestseg: {case}: {text}",

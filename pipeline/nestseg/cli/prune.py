@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from nestseg.bundle import cage, locate, trust
+from nestseg.bundle import cage, keeper, locate, trust
 from nestseg.bundle.kernel import Grants
 from nestseg.cli import bundles, tables
 
@@ -79,11 +78,11 @@ def _caged(folder: Path, data: Path, out: Path, options: list[str]) -> int:
         raise InputError(f"{out}: is there already; give a new folder or remove it")
     files = [Path(path) for case in cases(data, "val") for path in case.values()]
     out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.partial-") as staging:
-        made = Path(staging) / out.name
+    with keeper.scratch(out.parent, f".{out.name}.partial-") as staging:
+        made = staging / out.name
         arguments = ["prune", str(folder), f"--data={data}", f"--out={made}", *options]
         read = (locate.home(), folder, data, *files)
-        code = cage.run("nestseg.cli", arguments, Grants(read, (Path(staging),), processes=True))
+        code = cage.run("nestseg.cli", arguments, Grants(read, (staging,), processes=True))
         if made.is_dir():
             made.replace(out)
     return code

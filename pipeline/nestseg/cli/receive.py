@@ -19,14 +19,17 @@ from pathlib import Path
 
 from nestseg.bundle import locate
 from nestseg.cli import choice, network, tables
+from nestseg.cli.segment_options import SegmentWords
 from nestseg.pacs.incoming import Incoming
 from nestseg.pacs.receive import Listener, listening
+from nestseg.pacs.tls import Tls
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.selection import Selection
 
 _SPOOL = ".received"
 _LOOK_EVERY_SECONDS = 0.5
 _DONE = 0
+_BROKEN = f"its transfer was broken off; it waits in {_SPOOL}/incoming to be sent again"
 
 
 @dataclass(frozen=True)
@@ -36,34 +39,37 @@ class Work:
     Attributes:
         bundles: names or folders.
         out: ``out/STUDY/BUNDLE`` is where results go.
-        select: file with rules that replace the bundles'.
-        options: of ``nestseg segment``, as they are.
-        send_to: where results go from there; ``""`` for nowhere.
+        options: of ``nestseg segment``.
         seconds: a study that takes longer is put aside.
+        tls: for what is sent.
     """
 
     bundles: Sequence[str]
     out: Path
-    select: Path | None
-    options: Sequence[str]
-    send_to: str
+    options: SegmentWords
     seconds: float
+    tls: Tls
 
 
 def run(listener: Listener, work: Work, *, quota: int, quiet_seconds: float) -> None:
     """Listen until SIGINT or SIGTERM; a study that was begun is done again after the next start.
 
     Raises:
-        InputError: nothing could be started: an address, a bundle, a rule or a folder is wrong.
+        InputError: nothing could be started: an address, a bundle, a rule, a certificate or a
+            folder is wrong.
     """
     for bundle in work.bundles:
         _rules(bundle, work)
-    network.check_address(work.send_to)
+    network.check_address(work.options.send_to, work.tls)
     network.check_out(work.out)
     incoming = Incoming(work.out / _SPOOL, quota)
+    if listener.is_plain:
+        _say(f"patient data travel unencrypted to {listener.host}; give --certificate and --key")
     with _stopped() as stop, listening(listener, incoming) as port:
         _say(f"listening on {listener.host}:{port} as {listener.aet}")
         while not stop.wait(_LOOK_EVERY_SECONDS):
+            for folder in incoming.incomplete(quiet_seconds):
+                _say(f"study {_described(folder.name, folder, incoming)}, incomplete: {_BROKEN}")
             for study in incoming.complete(quiet_seconds):
                 if not stop.is_set():
                     _work_on(study, incoming, work, stop)
@@ -72,11 +78,12 @@ def run(listener: Listener, work: Work, *, quota: int, quiet_seconds: float) -> 
 
 def _work_on(study: Path, incoming: Incoming, work: Work, stop: threading.Event) -> None:
     name = study.name.rpartition("-")[0]
-    _say(f"study {name}: {sum(1 for _ in study.iterdir())} objects, complete")
+    _say(f"study {_described(name, study, incoming)}, complete")
     fine = True
     for bundle in work.bundles:
         label = locate.find(bundle).name
-        taken = sum(one.taken for one in _rules(bundle, work).decide(scan(study).series))
+        found = scan(study, rules=work.options.rules).series
+        taken = sum(one.taken for one in _rules(bundle, work).decide(found))
         if not taken:
             _say(f"study {name}: no series fits {label}")
             continue
@@ -91,17 +98,23 @@ def _work_on(study: Path, incoming: Incoming, work: Work, stop: threading.Event)
         _say(f"study {name}: kept as {incoming.failed(study).name} in {_SPOOL}/failed")
 
 
+def _described(name: str, folder: Path, incoming: Incoming) -> str:
+    dropped = incoming.dropped(name)
+    more = f" and {dropped} of unknown classes (dropped)" if dropped else ""
+    return f"{name}: {sum(1 for _ in folder.iterdir())} objects{more}"
+
+
 def _rules(bundle: str, work: Work) -> Selection:
-    return choice.selection(bundle, work.select, one_per_study="--one-per-study" in work.options)
+    options = work.options
+    return choice.selection(bundle, options.select, one_per_study=options.one_per_study)
 
 
 def _segment(study: Path, bundle: str, out: Path, work: Work, stop: threading.Event) -> int | None:
     """Exit code of ``nestseg segment`` in a process group of its own; ``None`` if stopped."""
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
-    command = [sys.executable, "-m", "nestseg.cli", "segment", study, "-b", bundle, "-o", out]
-    command += ["--select", work.select] if work.select else []
-    command += work.options
-    command += ["--send-to", work.send_to] if work.send_to else []
+    # -P: what lies in the folder that the listener was started in is not imported.
+    command: list[object] = [sys.executable, "-P", "-m", "nestseg.cli", "segment", study]
+    command += ["-b", bundle, "-o", out, *work.options.words, *work.tls.words()]
     with (out / "log.txt").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603  our own command, paths as arguments
             [str(part) for part in command], stdout=log, stderr=log, start_new_session=True

@@ -70,9 +70,12 @@ def _print(
     if as_json:
         tables.console.print_json(json.dumps(found.to_json(show_phi=show_phi)))
         return
+    parts = any(ref.part for ref in found.series)
     rows = tables.table(
         f"{len(found.series)} series in {_studies(found)}",
-        *("study", "series", "modality", "plane", "shape voxels", "spacing mm", "verdict"),
+        *("study", "series", "modality", "plane", "shape voxels", "spacing mm"),
+        *(("part",) if parts else ()),
+        "verdict",
         *(("paths",) if show_phi else ()),
     )
     for ref in sorted(found.series, key=lambda ref: (ref.study_key, ref.kind, ref.key)):
@@ -81,6 +84,7 @@ def _print(
             ref.key,
             tables.modality(ref),
             *tables.geometry(ref),
+            *([escape(ref.part)] if parts else []),
             verdict(ref),
             *([escape(str(ref.files[0]))] if show_phi else []),
         )

@@ -145,20 +145,27 @@ def run_with_pacs(
     """
     if bool(paths) == bool(pacs.source):
         raise InputError("give folders or files, or --from with an address")
-    from nestseg.cli import network
+    from nestseg.cli import network, progress
 
-    address = network.check_address(pacs.send_to)
+    address = network.check_address(pacs.send_to, pacs.tls)
     if pacs.source:
-        with network.fetched(pacs.source, out, selection.modalities) as folder:
+        with network.fetched(pacs.source, out, selection.modalities, pacs.tls) as folder:
             code = run([folder], bundle_name, out, selection=selection, **options)
     else:
         code = run(paths, bundle_name, out, selection=selection, **options)
     if code not in (ExitCode.ALL_DONE, ExitCode.SOME_FAILED):
         return code
     if pacs.deidentify:
+        from nestseg.batch.session import restamp
         from nestseg.cli.deidentify import results
 
         results(out)
+        manner: Manner = options.get("manner") or Manner()
+        try:
+            restamp(out, manner.shard)
+        except StopError as error:
+            progress.say_end(f"{out}: {error}", error.code, as_json=manner.log_json)
+            return error.code
     if address:
         code = max(code, network.send_folder([out], address, patient=True))
     return code

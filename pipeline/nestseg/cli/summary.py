@@ -65,7 +65,7 @@ def _case_table(cases: Sequence[CaseRow], labels: list[str], unit: str) -> Table
         done = row.state is State.DONE
         rows.add_row(
             row.name,
-            tables.modality(row),
+            ", ".join(filter(None, [tables.modality(row), escape(row.part)])),
             tables.by(row.shape),
             *(_size(row, label, unit) for label in labels),
             *([_uncertainty(row)] if doubt else []),

@@ -18,7 +18,6 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.sessions import Sessions
 
 from nestseg import __version__
-from nestseg.bundle import trust
 from nestseg.bundle.info import read_selection
 from nestseg.bundle.locate import find
 from nestseg.label import caged, places
@@ -62,7 +61,7 @@ class NestsegApp(MONAILabelApp):
         for source in map(find, wanted):
             self._sources[source.name] = source
             self._bundles[source.name] = self._work.adopt(source)
-        in_cages = [name for name, source in self._sources.items() if trust.needs_cage(source)]
+        in_cages = [name for name, one in self._sources.items() if self._work.needs_cage(one)]
         self._work = replace(self._work, caged=frozenset(in_cages))
         self._traits = {name: self._traits_of(bundle) for name, bundle in self._bundles.items()}
         self._models = Models(self._work)

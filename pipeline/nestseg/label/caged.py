@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from nestseg.label.work import WEIGHTS
 from nestseg_prep.errors import InputError
 from nestseg_prep.volume import Volume
 
+_LONGEST_S: Final = 900.0  # for anything but a training
 _WORKER = "nestseg.label.caged_worker"
 
 
@@ -29,9 +30,11 @@ def traits(bundle: Path) -> Traits:
         InputError: its configs cannot be used.
     """
     answer = _asked(bundle, {"what": "traits"})
-    levels = [level for level in answer.get("levels", []) if level in range(1, 10)]
-    measures = [one for one in get_args(Measure) if one in answer.get("measures", [])]
-    return Traits(tuple(levels), tuple(measures))
+    levels, measures = (_listed(answer.get(name)) for name in ("levels", "measures"))
+    return Traits(
+        tuple(level for level in range(1, 10) if level in levels),
+        tuple(one for one in get_args(Measure) if one in measures),
+    )
 
 
 def measure(bundle: Path, image: Volume) -> dict[Measure, float]:
@@ -78,6 +81,10 @@ def train(
     return copy
 
 
+def _listed(answer: Any) -> list[Any]:
+    return answer if isinstance(answer, list) else []
+
+
 def _case(one: Labelled) -> dict[str, Any]:
     return {"id": one.id, "image": str(one.image), "label": str(one.label)}
 
@@ -88,7 +95,8 @@ def _asked(
     image: Volume | None = None,
     grants: Grants | None = None,
 ) -> dict[str, Any]:
-    caged = Caged(_WORKER, grants or Grants(read=(locate.home(), bundle)))
+    longest_s = None if grants else _LONGEST_S
+    caged = Caged(_WORKER, grants or Grants(read=(locate.home(), bundle)), longest_s=longest_s)
     try:
         caged.send(message | {"bundle": str(bundle)})
         if image is not None:

@@ -12,6 +12,7 @@ import numpy as np
 from nestseg.label.images import read_image, read_labels
 from nestseg_prep.errors import InputError, describe
 from nestseg_prep.nifti import write_nifti
+from nestseg_prep.nifti_header import LABELS
 from nestseg_prep.on_grid import labels_on
 from nestseg_prep.selection import Selection
 from nestseg_prep.volume import Volume
@@ -101,5 +102,5 @@ def usable(
 def _written(volume: Volume, name: Path, kind: str = "image") -> Path:
     path = name.with_name(f"{name.name}_{kind}.nii.gz")
     array = volume.array if kind == "label" else np.asarray(volume.image)
-    write_nifti(Volume(array, volume.affine), path)
+    write_nifti(Volume(array, volume.affine), path, mark=LABELS if kind == "label" else "")
     return path

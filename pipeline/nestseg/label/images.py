@@ -14,6 +14,7 @@ from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import read_nifti, write_nifti
+from nestseg_prep.nifti_header import LABELS
 from nestseg_prep.picture import SUFFIXES as PICTURES
 from nestseg_prep.picture import write_picture
 from nestseg_prep.reading import read_volume
@@ -106,7 +107,7 @@ def write_labels(labels: Volume, suffix: str, *, compress: bool = True, dtype: A
         path = Path(file.name)
     typed = Volume(array, labels.affine)
     if kind in NIFTI:
-        write_nifti(typed, path)
+        write_nifti(typed, path, mark=LABELS)
     elif kind == _PICTURE:
         write_picture(typed, path)
     elif kind in (*ITK, ".seg.nrrd"):

@@ -23,6 +23,7 @@ from nestseg.pacs.addresses import Web
 from nestseg.pacs.send import send, web_client
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import write_nifti
+from nestseg_prep.nifti_header import LABELS
 from nestseg_prep.on_grid import labels_on
 from nestseg_prep.reading import read_volume
 
@@ -193,7 +194,7 @@ class PacsStudies(DICOMWebDatastore):
             objects = self._series.fetch_seg(newest, Path(temporary))
             labels = read_label(objects, folder, self._classes)
             file = Path(temporary) / "label.nii.gz"
-            write_nifti(labels, file)
+            write_nifti(labels, file, mark=LABELS)
             LocalDatastore.save_label(self, image_id, str(file), tag, {"seg": newest.series})
         return path
 

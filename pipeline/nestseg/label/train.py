@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from monailabel.interfaces.tasks.train import TrainTask
 
+from nestseg.bundle import keeper
 from nestseg.bundle.built import BundleConfig
 from nestseg.bundle.caged import open_caged
 from nestseg.bundle.info import channel_names, label_names, read_selection
@@ -59,8 +59,7 @@ class FineTune(TrainTask):
             from_scratch=str(request.get("from_scratch", False)).lower() == "true",
         )
         part = float(request.get("val_split", self.config()["val_split"]))
-        with tempfile.TemporaryDirectory(dir=self._work.runs) as temporary:
-            folder = Path(temporary)
+        with keeper.scratch(self._work.runs, "") as folder:
             found, left = usable(
                 datastore.labelled(), self._classes, read_selection(self._bundle), folder
             )

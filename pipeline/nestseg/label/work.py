@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from nestseg.bundle import trust
 from nestseg.bundle.recipe import RECIPE
 from nestseg_prep.errors import InputError
 
@@ -85,11 +86,24 @@ class Work:
                 f"{self.root}: cannot be written ({error.strerror}); choose another --work"
             ) from error
 
+    def needs_cage(self, bundle: Path) -> bool:
+        """Whether the working copy of a bundle may only run in a cage.
+
+        A copy of this name that was there already may have been made from another bundle.
+        """
+        return trust.needs_cage(bundle) or not trust.same_code(self.adopt(bundle), bundle)
+
     def adopt(self, bundle: Path) -> Path:
-        """The working copy of a bundle, made if there is none."""
+        """The working copy of a bundle, made if there is none.
+
+        Raises:
+            InputError: a bundle from elsewhere holds a link that leads out of it.
+        """
         copy = self.bundles / bundle.name
         if copy.is_dir():
             return copy
+        if trust.needs_cage(bundle):
+            trust.check_links(bundle)
         unfinished = Path(tempfile.mkdtemp(dir=self.bundles, prefix=f".{bundle.name}."))
         for name in _COPIED:
             path = bundle / name

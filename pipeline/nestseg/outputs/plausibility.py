@@ -71,7 +71,7 @@ def expectations(metadata: Mapping[str, Any]) -> dict[int, Expected]:
             range_ml = (float(low_high[0]), float(low_high[1])) if low_high else None
             pieces = facts.get("pieces", 1)
             found[int(value)] = Expected(None if pieces is None else int(pieces), range_ml)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise InputError(
             "configs/metadata.json: `plausibility` holds for each label "
             '{"pieces": 1, "volume_ml": [low, high]}'

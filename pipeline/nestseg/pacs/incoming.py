@@ -1,7 +1,7 @@
-"""The folder of what is being received: studies grow in it until they are quiet.
+"""The folder of what is being received: studies grow in it until they are quiet and whole.
 
 ``incoming/STUDY/OBJECT.dcm`` → ``ready/STUDY-n/`` → gone, or ``failed/STUDY-n/``; every step is a
-rename, so a listener that was killed goes on where it was. Names are keyed hashes of UIDs.
+rename, so a listener that was killed resumes where it was. Names are keyed hashes of UIDs.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
+from nestseg.pacs.unfinished import Sender, Unfinished
 from nestseg_prep.dicom import files, headers
 from nestseg_prep.dicom.lengths import Pixels
 from nestseg_prep.errors import InputError
@@ -51,6 +53,9 @@ class Incoming:
         for partial in folder.glob("incoming/*.partial"):  # of a listener that was killed
             partial.unlink()
         self._lock = threading.Lock()
+        self._unfinished = Unfinished(self._stages["incoming"])
+        self._dropped: Counter[str] = Counter()
+        self._told: set[str] = set()
         self._used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         self._touched: dict[str, float] = {}
 
@@ -59,12 +64,13 @@ class Incoming:
         """Bytes that lie in the folder."""
         return self._used
 
-    def store(self, content: bytes, sop_uid: str) -> int:
+    def store(self, content: bytes, sop_uid: str, sender: Sender | None = None) -> int:
         """Keep one object, unless it is damaged or there is no room.
 
         Args:
             content: a DICOM file.
             sop_uid: SOPInstanceUID that its sender announced.
+            sender: the association that it comes by, whose end is then waited for.
 
         Returns:
             The DICOM status for its sender.
@@ -75,7 +81,7 @@ class Incoming:
             self._used += len(content)  # claimed: other threads write at the same time
         kept = 0
         try:
-            status, kept = self._keep(content, sop_uid)
+            status, kept = self._keep(content, sop_uid, sender)
         except OSError:  # the disk is full, or gone
             status = OUT_OF_RESOURCES
         finally:
@@ -83,7 +89,34 @@ class Incoming:
                 self._used += kept - len(content)
         return status
 
-    def _keep(self, content: bytes, sop_uid: str) -> tuple[int, int]:
+    def drop(self, study_uid: str, series_uid: str, sender: Sender) -> int:
+        """Count an object that is accepted only so that its sender continues with the others.
+
+        Returns:
+            The DICOM status for its sender.
+        """
+        study = _name(study_uid)
+        try:
+            with self._lock:
+                (self._stages["incoming"] / study).mkdir(exist_ok=True, mode=0o700)
+                self._touch(study, _name(series_uid), sender)
+                self._dropped[study] += 1
+        except OSError:
+            return OUT_OF_RESOURCES
+        return STORED
+
+    def released(self, sender: Sender) -> None:
+        """An association ends in order: its studies lack nothing that it was to send."""
+        with self._lock:
+            self._unfinished.released(sender)
+
+    def _touch(self, study: str, series: str, sender: Sender | None) -> None:
+        if sender is not None:
+            self._unfinished.sends(sender, study, series)
+        self._touched[study] = time.monotonic()
+        self._told.discard(study)
+
+    def _keep(self, content: bytes, sop_uid: str, sender: Sender | None) -> tuple[int, int]:
         """Writes an object under a temporary name, looks at it, and renames it."""
         handle, name = tempfile.mkstemp(dir=self._stages["incoming"], suffix=".partial")
         partial = Path(name)
@@ -97,14 +130,14 @@ class Incoming:
                 return CANNOT_UNDERSTAND, 0
             if header.sop_uid != sop_uid:
                 return DOES_NOT_MATCH, 0
-            study = keyed_hash(header.study_uid).hex()[:_DIGITS]
+            study = _name(header.study_uid)
             with self._lock:
                 folder = self._stages["incoming"] / study
                 folder.mkdir(exist_ok=True, mode=0o700)
-                path = folder / f"{keyed_hash(sop_uid).hex()[:_DIGITS]}.dcm"
+                path = folder / f"{_name(sop_uid)}.dcm"
                 before = path.stat().st_size if path.exists() else 0
+                self._touch(study, _name(header.series_uid), sender)
                 partial.replace(path)
-                self._touched[study] = time.monotonic()
             return STORED, len(content) - before
         except (files.NotDicomError, files.DamagedFileError):
             return CANNOT_UNDERSTAND, 0
@@ -112,20 +145,47 @@ class Incoming:
             partial.unlink(missing_ok=True)
 
     def complete(self, quiet_seconds: float) -> list[Path]:
-        """The folders of studies for which nothing came for a while, out of the way of new objects.
+        """The folders of studies that are quiet and whole, out of the way of new objects.
 
         Studies that an earlier listener left behind are among them.
         """
         with self._lock:
-            now = time.monotonic()
-            for folder in sorted(self._stages["incoming"].iterdir()):
-                # After a restart the wait begins anew: more may be on its way.
-                if folder.is_dir() and (
-                    now - self._touched.setdefault(folder.name, now) >= quiet_seconds
-                ):
+            for folder in self._quiet(quiet_seconds):
+                if not self._unfinished.is_broken(folder.name):
                     folder.rename(self._free("ready", folder.name))
                     del self._touched[folder.name]
         return sorted(self._stages["ready"].iterdir())
+
+    def incomplete(self, quiet_seconds: float) -> list[Path]:
+        """The folders of studies that are quiet, and whose transfer was broken off.
+
+        They stay where they are until they are sent again. Each is told once for each break.
+        """
+        with self._lock:
+            found = [
+                folder
+                for folder in self._quiet(quiet_seconds)
+                if folder.name not in self._told and self._unfinished.is_broken(folder.name)
+            ]
+            self._told.update(folder.name for folder in found)
+        return found
+
+    def dropped(self, study: str) -> int:
+        """How many objects of a study were dropped since this was last asked."""
+        with self._lock:
+            return self._dropped.pop(study, 0)
+
+    def _quiet(self, seconds: float) -> list[Path]:
+        """Studies for which nothing came for a while, and of which no sender is connected."""
+        now = time.monotonic()
+        return [
+            folder
+            for folder in sorted(self._stages["incoming"].iterdir())
+            # After a restart the wait starts again: more may be on its way.
+            if folder.is_dir()
+            and now - self._touched.setdefault(folder.name, now) >= seconds
+            and not self._unfinished.is_open(folder.name)
+        ]
 
     def done(self, folder: Path) -> None:
         """Delete a study that was worked on."""
@@ -146,3 +206,7 @@ class Incoming:
         while (path := parent / f"{name}-{number}").exists():
             number += 1
         return path
+
+
+def _name(uid: str) -> str:
+    return keyed_hash(uid).hex()[:_DIGITS]

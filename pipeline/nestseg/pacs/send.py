@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +13,9 @@ from pydicom.errors import InvalidDicomError
 
 from nestseg.pacs import extra
 from nestseg.pacs.addresses import Address, Node, Web
+from nestseg_prep.dicom.findings import Code, unreadable
+from nestseg_prep.dicom.references import OtherFile
+from nestseg_prep.dicom.walk import files_below
 from nestseg_prep.errors import InputError
 
 AE_TITLE: Final = "NESTSEG"
@@ -36,9 +38,32 @@ class Sent:
     error: str = ""
 
 
-def dicom_files(paths: Iterable[Path]) -> list[Path]:
-    """Every DICOM file below folders, known by its content; hidden folders are left alone."""
-    return [path for root in paths for path in sorted(_walk(root)) if _is_dicom(path)]
+def dicom_files(
+    paths: Sequence[Path], on_unread: Callable[[str], None] = lambda _: None
+) -> list[Path]:
+    """Find every DICOM file below folders by its content, sorted; hidden ones are left alone.
+
+    Args:
+        paths: folders or files.
+        on_unread: called with the reason for each file or folder that cannot be read.
+
+    Raises:
+        InputError: a path does not exist.
+    """
+    found = []
+    for one in files_below(paths, None):
+        if isinstance(one, OtherFile):
+            if one.finding.code is Code.UNREADABLE:
+                on_unread(one.finding.detail)
+            continue
+        if any(part.startswith(".") for part in one.name.split("/")):
+            continue
+        try:
+            if _is_dicom(one.path):
+                found.append(one.path)
+        except OSError as error:
+            on_unread(unreadable(error).detail)
+    return found
 
 
 def send(files: Sequence[Path], address: Address, *, calling: str = AE_TITLE) -> list[Sent]:
@@ -60,20 +85,9 @@ def send(files: Sequence[Path], address: Address, *, calling: str = AE_TITLE) ->
     return _stow(files, address)
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    if root.is_file():
-        yield root
-    for folder, below, names in os.walk(root):
-        below[:] = [name for name in below if not name.startswith(".")]
-        yield from (Path(folder, name) for name in names if not name.startswith("."))
-
-
 def _is_dicom(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(_MAGIC_AT + 4)[_MAGIC_AT:] == b"DICM"
-    except OSError:
-        return False
+    with path.open("rb") as file:
+        return file.read(_MAGIC_AT + 4)[_MAGIC_AT:] == b"DICM"
 
 
 def _store(files: Sequence[Path], node: Node, calling: str) -> list[Sent]:
@@ -92,13 +106,17 @@ def _store(files: Sequence[Path], node: Node, calling: str) -> list[Sent]:
         entity.connection_timeout = _SECONDS
         for sop_class, syntax in sorted(contexts):
             entity.add_requested_context(sop_class, syntax)
-        association = entity.associate(node.host, node.port, ae_title=node.aet, max_pdu=_PDU_BYTES)
+        association = entity.associate(
+            node.host,
+            node.port,
+            ae_title=node.aet,
+            max_pdu=_PDU_BYTES,
+            tls_args=(node.tls.for_sending(), node.host) if node.tls else None,
+        )
         if not association.is_established:
             why = "refuses us" if association.is_rejected else "does not answer"
-            raise InputError(
-                f"dicom://{node.aet}@{node.host}:{node.port} {why}; check address and AE titles "
-                f"(ours is {calling})"
-            )
+            check = "certificates, address and AE titles" if node.tls else "address and AE titles"
+            raise InputError(f"{node} {why}; check {check} (ours is {calling})")
         outcomes += [_store_one(association, path) for path in batch]
         association.release()
     return outcomes
@@ -162,10 +180,19 @@ def _stow_one(client: Any, web: Web, path: Path) -> Sent:
 
 
 def web_client(web: Web) -> Any:
-    """A DICOMweb client; access data come from ``~/.netrc``, certificates from the system.
+    """A DICOMweb client; access data come from ``~/.netrc``.
 
     Raises:
-        InputError: the library is not installed.
+        InputError: the library is not installed, or a certificate cannot be used.
     """
     extra.load("dicomweb_client")
-    return extra.load("dicomweb_client.api").DICOMwebClient(url=web.url)
+    import requests  # noqa: PLC0415  comes with the extra
+
+    session = requests.Session()
+    if web.url.startswith("https:"):
+        web.tls.for_sending()  # says what is wrong with the files, if anything is
+        if web.tls.ca is not None:
+            session.verify = str(web.tls.ca)
+        if web.tls.certificate is not None:
+            session.cert = (str(web.tls.certificate), str(web.tls.key))
+    return extra.load("dicomweb_client.api").DICOMwebClient(url=web.url, session=session)

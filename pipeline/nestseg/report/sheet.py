@@ -22,7 +22,8 @@ def sheet(report: dict[str, Any]) -> str:
     stages = list(dict.fromkeys(stage for row in report["rows"] for stage in row["stages"]))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\r\n")
-    headings = ["case", "state", "cause", "reason", "kind", "modality", "shape", "spacing_mm"]
+    headings = ["case", "state", "cause", "reason", "kind", "modality", "part"]
+    headings += ["shape", "spacing_mm"]
     measures = [(key, unit) for key, unit in _MEASURES if any(row[key] for row in report["rows"])]
     measures = measures or [_MEASURES[0]]
     headings += [f"{name} {unit}" for _, unit in measures for name in names]
@@ -30,7 +31,7 @@ def sheet(report: dict[str, Any]) -> str:
     headings += ["peak_memory_mb", "attempts", "started", "finished", "mask"]
     writer.writerow(_harmless(heading) for heading in headings)
     for row in report["rows"]:
-        cells = [row[name] for name in ("case", "state", "cause", "reason", "kind", "modality")]
+        cells = [row[name] for name in headings[:7]]
         cells += [_by(row["shape"]), _by(row["spacing_mm"])]
         cells += [row[key].get(name) for key, _ in measures for name in names]
         cells += [row["uncertainty"], _flags(row["flags"]), " ".join(row["notes"]), row["seconds"]]

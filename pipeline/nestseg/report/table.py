@@ -88,6 +88,7 @@ def _row(row: CaseRow, flags: Iterable[Flag]) -> dict[str, Any]:
         "reason": row.reason,
         "kind": row.kind,
         "modality": row.modality,
+        "part": row.part,
         "shape": row.shape,
         "spacing_mm": row.spacing,
         "volumes_ml": facts.volumes_ml,

@@ -25,13 +25,18 @@ from nestseg.bundle.checks import (
 )
 from nestseg.bundle.findings import Finding, Severity
 from nestseg.bundle.kernel import Grants
+from nestseg.bundle.review import review
 
 _LONGEST_S: Final = 900.0
 _MOST_FINDINGS: Final = 1000
+_BROKEN: Final = (
+    *(BundleProcessError, BundleCodeError, MemoryError),
+    *(LookupError, TypeError, ValueError),  # an answer of another form
+)
 
 
 def check(bundle: Path, schema: Path | None = None) -> list[Finding]:
-    """Run every check on a bundle: in a cage if it needs one, else in this process.
+    """Review a bundle and run every check: in a cage if it needs one, else in this process.
 
     Args:
         bundle: its folder; nothing is written into it.
@@ -41,15 +46,18 @@ def check(bundle: Path, schema: Path | None = None) -> list[Finding]:
         InputError: the bundle needs a cage, and this system cannot hold one.
     """
     if not trust.needs_cage(bundle):
-        return run(bundle, schema)
+        return review(bundle) + run(bundle, schema)
     paths = (locate.home(), bundle, *([schema] if schema else []))
     caged = Caged("nestseg.bundle.checks", Grants(read=paths), longest_s=_LONGEST_S)
+    found: list[Finding] = []
     try:
-        answer = caged.ask({"bundle": str(bundle), "schema": str(schema) if schema else None})
-        return [_finding(one) for one in answer["findings"][:_MOST_FINDINGS]]
-    except (BundleProcessError, BundleCodeError, MemoryError, KeyError, TypeError) as error:
-        problem = f"cannot be checked: {error}"
-        return [Finding(".", "", problem, "look at its code before you run it")]
+        caged.send({"bundle": str(bundle), "schema": str(schema) if schema else None})
+        for _ in ("review", "checks"):  # the review is here before any code of the bundle runs
+            found += [_finding(one) for one in caged.ask()["findings"][:_MOST_FINDINGS]]
+        return found
+    except _BROKEN as error:
+        problem = f"cannot be checked: {cage.printable(str(error), 200)}"
+        return [*found, Finding(".", "", problem, "look at its code before you run it")]
     finally:
         caged.close()
 

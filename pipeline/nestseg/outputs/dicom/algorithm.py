@@ -13,7 +13,9 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import UID
 
 MANUFACTURER: Final = "nestseg"
-_LONG_STRING: Final = 64
+REVIEW: Final = "Automatic segmentation. Not reviewed by a person."
+LONG_STRING: Final = 64
+"""Characters of a text of the representation LO."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,24 @@ class Algorithm:
     @property
     def model_name(self) -> str:
         """Name for tags of 64 characters."""
-        return self.name[:_LONG_STRING]
+        return self.name[:LONG_STRING]
 
     @property
     def version(self) -> str:
         """Version for tags of 64 characters."""
-        return self.bundle_version[:_LONG_STRING]
+        return self.bundle_version[:LONG_STRING]
+
+    def described(self, part: str, what: str = "") -> str:
+        """SeriesDescription of a result.
+
+        Args:
+            part: which of the volumes of a series it lies on; ``""`` for a whole series.
+            what: it holds, if not a mask.
+        """
+        made_by = f"{self.name} {self.version} {what}".rstrip()
+        # The part tells results apart, so it is not what is cut off.
+        room = max(LONG_STRING - len(part) - 2, 0)
+        return f"{made_by[:room]}: {part}"[:LONG_STRING] if part else made_by[:LONG_STRING]
 
     @property
     def software_versions(self) -> Any:
@@ -49,7 +63,7 @@ class Algorithm:
         highdicom's annotations allow a tuple of one only; pydicom writes no tuples.
         """
         libraries = [f"{name} {version(name)}" for name in ("nestseg", "torch", "monai")]
-        return [f"{self.name} {self.bundle_version}"[:_LONG_STRING], *libraries]
+        return [f"{self.name} {self.bundle_version}"[:LONG_STRING], *libraries]
 
     @property
     def equipment(self) -> ContributingEquipment:
@@ -60,7 +74,7 @@ class Algorithm:
             manufacturer_model_name=self.model_name,
             software_versions=self.software_versions,
             device_serial_number=self.weights_sha256,
-            contribution_description="Automatic segmentation. Not reviewed by a person.",
+            contribution_description=REVIEW,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,12 +11,14 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 
-from nestseg.outputs.dicom.algorithm import Algorithm
+from nestseg.outputs.dicom import sr
+from nestseg.outputs.dicom.algorithm import LONG_STRING, MANUFACTURER, REVIEW, Algorithm
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg.outputs.dicom.read import read_seg
-from nestseg.outputs.dicom.seg import label_seg
+from nestseg.outputs.dicom.seg import label_seg, title_of
 from nestseg.outputs.dicom.source import quiet, read_source
 from nestseg.outputs.dicom.sr import volume_report, volumes_of
+from nestseg.outputs.dicom.terminology import concept_of
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.disk import sync_folder
 from nestseg_prep.errors import InputError
@@ -90,6 +92,32 @@ def write_results(
             temporary.unlink(missing_ok=True)
     sync_folder(stem.parent)
     return files
+
+
+def texts_of(
+    bundle: Mapping[str, str], names: Iterable[str], parts: Iterable[str] = ()
+) -> set[str]:
+    """Everything that SEG and SR say in the words of a bundle, not of a header.
+
+    Args:
+        bundle: its ``name``, ``version`` and ``weights_sha256``.
+        names: what it calls its labels.
+        parts: what volumes of a series are called ("echo 2"): numbers and defined terms.
+    """
+    algorithm = Algorithm(bundle["name"], bundle["version"], bundle["weights_sha256"])
+    texts = {
+        *(algorithm.name, algorithm.model_name, algorithm.version, algorithm.bundle_version),
+        *(algorithm.weights_sha256, f"weights_sha256={algorithm.weights_sha256}"),
+        *algorithm.software_versions,
+        *(algorithm.described(part, what) for part in ("", *parts) for what in ("", sr.VOLUMES)),
+        title_of(algorithm),
+        *(f"{algorithm.name} {algorithm.bundle_version}", REVIEW),
+        *(MANUFACTURER, "Background"),
+    }
+    for name in names:
+        kind = concept_of(name).type
+        texts |= {name, name[:LONG_STRING], kind.value, kind.meaning}
+    return texts
 
 
 def _save(dataset: Dataset, path: Path) -> None:

@@ -24,7 +24,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
 from pydicom.valuerep import DSfloat
 
-from nestseg.outputs.dicom.algorithm import MANUFACTURER, Algorithm, uid_from
+from nestseg.outputs.dicom.algorithm import LONG_STRING, MANUFACTURER, Algorithm, uid_from
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg.outputs.dicom.identity import Identity, identity, make_repeatable
 from nestseg.outputs.dicom.source import SourceSlices
@@ -36,7 +36,6 @@ FULL: Final = 255
 """MaximumFractionalValue: stored for a probability of one."""
 
 _UNICODE: Final = "ISO_IR 192"
-_LONG_STRING: Final = 64
 _STAND_IN: Final = "2.25."
 _EMPTY: Final = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
@@ -135,6 +134,11 @@ def probability_seg(
     return seg
 
 
+def title_of(algorithm: Algorithm) -> str:
+    """What a segmentation says of its content."""
+    return f"Automatic segmentation by {algorithm.name}"[:LONG_STRING]
+
+
 def _checked(array: npt.NDArray[Any], source: SourceSlices, names: Mapping[int, str]) -> list[int]:
     """The labels, ascending, after a look at whether everything fits together."""
     numbers = sorted(names)
@@ -192,8 +196,8 @@ def _object(
         device_serial_number=algorithm.weights_sha256,
         max_fractional_value=FULL,
         content_label="SEGMENTATION",
-        content_description=f"Automatic segmentation by {algorithm.name}"[:_LONG_STRING],
-        series_description=f"{algorithm.name} {algorithm.version}"[:_LONG_STRING],
+        content_description=title_of(algorithm),
+        series_description=algorithm.described(source.part),
         # Bits cannot be run-length encoded, bytes shrink to a tenth and less.
         transfer_syntax_uid=ExplicitVRLittleEndian if kind == "BINARY" else RLELossless,
         omit_empty_frames=not empty,
@@ -236,7 +240,7 @@ def _description(
     concept = concept_of(name, algorithm.codes)
     description = SegmentDescription(
         segment_number=number,
-        segment_label=name[:_LONG_STRING],
+        segment_label=name[:LONG_STRING],
         segmented_property_category=concept.category,
         segmented_property_type=concept.type,
         algorithm_type="AUTOMATIC",
@@ -248,7 +252,7 @@ def _description(
             parameters={"weights_sha256": algorithm.weights_sha256},
         ),
         tracking_uid=tracking_uid(name, source, algorithm),
-        tracking_id=name[:_LONG_STRING],
+        tracking_id=name[:LONG_STRING],
         display_color=CIELabColor.from_rgb(*concept.colour),
     )
     _add_modifier(description, concept)

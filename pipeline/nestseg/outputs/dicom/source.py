@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,6 +25,10 @@ _UIDS: Final = ("sop_class", "sop_uid", "study_uid", "series_uid")
 # Pixels and the frames' own tags: large, and of the image alone.
 _PIXEL_GROUP: Final = 0x7FE0
 _FUNCTIONAL_GROUPS: Final = 0x5200
+
+
+class NotReferableError(InputError):
+    """No DICOM object can refer to the slices; a mask of them can be written all the same."""
 
 
 class Reference(NamedTuple):
@@ -58,6 +62,7 @@ class SourceSlices:
         columns: pixels along a row of it.
         frame_of_reference: UID, one of our own where the headers have none.
         header: of the first slice without pixels: patient, study, equipment.
+        part: what they are among the volumes of their series ("echo 2"), ``""`` for a whole one.
     """
 
     references: tuple[Reference, ...]
@@ -72,6 +77,7 @@ class SourceSlices:
     columns: int
     frame_of_reference: str
     header: Dataset
+    part: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -93,12 +99,13 @@ def read_source(ref: SeriesRef) -> SourceSlices:
         Its slices in the order of ``ref.slices``.
 
     Raises:
-        InputError: a file changed since the scan, or the headers lack a UID to refer to.
+        InputError: a file changed since the scan.
+        NotReferableError: the headers lack a UID to refer to, or several share one.
     """
     if ref.kind != "dicom" or not ref.slices:
         msg = f"series {ref.key}: DICOM results need a DICOM series"
         raise InputError(msg)
-    return source_of(ref.key, ref.slices)
+    return replace(source_of(ref.key, ref.slices), part=ref.part)
 
 
 def source_of(key: str, slices: Sequence[SliceRef]) -> SourceSlices:
@@ -168,13 +175,18 @@ def quiet(key: str, what: str) -> Iterator[None]:
         raise InputError(msg) from error
 
 
-def _check_references(key: str, headers: Iterable[Header]) -> None:
+def _check_references(key: str, headers: Collection[Header]) -> None:
+    """Passes if each file has a name of its own, and all are named as one series."""
+    why = ""
     if not all(getattr(header, name) for header in headers for name in _UIDS):
-        msg = (
-            f"series {key}: lacks a UID, so no DICOM object can refer to it; "
-            "run again without --dicom, or give its files their UIDs back"
-        )
-        raise InputError(msg)
+        why = "lacks a UID, so no DICOM object can refer to it"
+    elif len({header.sop_uid for header in headers}) < len(headers):
+        why = "several files have one SOPInstanceUID, so no DICOM object can tell its slices apart"
+    elif len({header.series_uid for header in headers}) > 1:
+        why = "its slices have a SeriesInstanceUID each, so no DICOM object can refer to it"
+    if why:
+        msg = f"series {key}: {why}; export it again with its own UIDs, or do without DICOM results"
+        raise NotReferableError(msg)
 
 
 def _read_dataset(path: Path) -> Dataset:

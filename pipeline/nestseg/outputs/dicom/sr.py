@@ -30,9 +30,9 @@ from nestseg.outputs.dicom.source import SourceSlices
 from nestseg.outputs.dicom.terminology import concept_of
 
 SERIES_NUMBER: Final = 9102
+VOLUMES: Final = "volumes"
 
 _MILLILITRE: Final = Code("mL", "UCUM", "milliliter")
-_LONG_STRING: Final = 64
 _PROCEDURES: Final = {
     "CT": codes.cid100.CTUnspecifiedBodyRegion,
     "MR": codes.cid100.MRIUnspecifiedBodyRegion,
@@ -87,7 +87,7 @@ def volume_report(
         manufacturer_model_name=algorithm.model_name,
         software_versions=algorithm.software_versions,
         device_serial_number=algorithm.weights_sha256,
-        series_description=f"{algorithm.name} {algorithm.version} volumes"[:_LONG_STRING],
+        series_description=algorithm.described(source.part, VOLUMES),
         # Complete as far as a program can; nobody has verified it.
         is_complete=True,
         is_final=False,

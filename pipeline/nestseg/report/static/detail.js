@@ -30,6 +30,7 @@ function factsPanel(row) {
   const facts = [
     ["Kind", row.kind === "nifti" ? "NIfTI, modality and body part unknown"
       : [row.kind, row.modality].filter(Boolean).join(", ")],
+    ["Part of its series", row.part],
     ["Voxels", row.shape && row.shape.join(" × ")],
     ["Spacing", row.spacing_mm && `${row.spacing_mm.map((mm) => figure(mm)).join(" × ")} mm`],
     ["Uncertainty", row.uncertainty === null ? null : figure(row.uncertainty)],

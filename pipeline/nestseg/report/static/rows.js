@@ -45,7 +45,7 @@ function pictureCell(row) {
 }
 
 function caseCell(row) {
-  const about = [row.modality ?? (row.kind === "nifti" ? "NIfTI, modality unknown" : row.kind), row.shape && row.shape.join("×")];
+  const about = [row.modality ?? (row.kind === "nifti" ? "NIfTI, modality unknown" : row.kind), row.part, row.shape && row.shape.join("×")];
   return make("td", { class: "case" },
     make("button", { type: "button", class: "open" }, row.case),
     make("div", { class: "quiet" }, about.filter(Boolean).join(" · ")));
@@ -79,7 +79,7 @@ function flagsCell(row) {
 
 /** What the search looks through. */
 function words(row) {
-  return [row.case, row.key, row.modality, STATES[row.state], row.cause, row.reason, ...row.notes,
+  return [row.case, row.key, row.modality, row.part, STATES[row.state], row.cause, row.reason, ...row.notes,
     ...row.findings, ...row.flags.flatMap((flag) => [flag.code, flag.label, flag.sentence])]
     .filter(Boolean).join(" ").toLowerCase();
 }
