@@ -16,15 +16,15 @@ from nestseg.outputs.plausibility import Expected, expectations, uncertainty_lim
 from nestseg_prep.errors import InputError
 from nestseg_prep.selection import Selection
 
-WEIGHTS: Final = Path("models", "model.pt")
-"""Where MONAI's specification wants them; a config may name another file."""
-
 _LONGEST_TEXT: Final = 200
 _LARGEST_CONFIG: Final = 2**20
 _UNREADABLE: Final = (
     *(OSError, ValueError, KeyError, TypeError, AttributeError),
     *(OverflowError, RecursionError),
 )
+WEIGHTS: Final = Path("models", "model.pt")
+"""Where MONAI's specification wants them; a config may name another file."""
+
 _MODALITIES: Final = {
     "CT": re.compile(r"\bCT\b|computed tomography|hounsfield", re.IGNORECASE),
     "MR": re.compile(r"\bMRI?\b|magnetic resonance", re.IGNORECASE),
@@ -307,26 +307,12 @@ def _tensor(metadata: dict[str, Any], side: str, name: str) -> dict[str, Any]:
 
 
 def _numbered(named: Any) -> dict[int, str]:
-    """Number → name in rising order; empty if that is not what it holds.
-
-    Raises:
-        ValueError: a number is no value of a mask, or a name is none that can be shown.
-    """
+    """Number → name in rising order; empty if that is not what it holds."""
     try:
         found = {int(number): str(name) for number, name in named.items()}
     except (AttributeError, TypeError, ValueError, OverflowError):
         return {}
-    if not all(0 <= number < 2**16 for number in found):
-        raise ValueError
-    return {number: _text(name) for number, name in sorted(found.items())}
-
-
-def _text(value: Any) -> str:
-    """A name that may stand in reports, tables and DICOM files."""
-    text = str(value)
-    if not text.isprintable() or len(text) > _LONGEST_TEXT:
-        raise ValueError
-    return text
+    return dict(sorted(found.items())) if all(number >= 0 for number in found) else {}
 
 
 def _plain(value: Any) -> bool:
