@@ -38,7 +38,7 @@ _INTENT_LABEL: Final = 1002  # NIFTI_INTENT_LABEL
 LABELS: Final = "nestseg label map"
 """Mark of a mask, in the header's field for a description."""
 MAP: Final = "nestseg map"
-"""Mark of a probability or uncertainty, likewise."""
+"""Mark of a probability or uncertainty map."""
 _COLOURS: Final = (("R", "G", "B"), ("R", "G", "B", "A"))
 _UNKNOWN_UNIT: Final = 0
 _UNITS: Final = {_UNKNOWN_UNIT: "mm", 1: "metres", 2: "mm", 3: "microns"}

@@ -14,7 +14,7 @@ from nestseg_prep.dicom.findings import Code, Finding, unreadable
 from nestseg_prep.dicom.references import OtherFile
 from nestseg_prep.errors import InputError
 
-# What a path or a link to nothing gives: there is no folder that could be missed.
+# Errors of a broken link or a missing path: no folder can have been missed there.
 _LEADS_NOWHERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 

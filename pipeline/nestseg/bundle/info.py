@@ -269,7 +269,7 @@ def read_selection(bundle: Path) -> Selection:
     if "selection" in config:
         rule = config["selection"]
         if not isinstance(rule, dict):
-            raise InputError(f"{bundle.name}: `selection` of its config holds no rules; mend it")
+            raise InputError(f"{bundle.name}: `selection` of its config holds no rules; fix it")
         rules = {name: value for name, value in rule.items() if name != "_target_"}
         return Selection.from_rules(rules, f"{bundle.name}: its config")
     modality = _modality(read_metadata(bundle))

@@ -78,12 +78,12 @@ def read_weights(network: torch.nn.Module, bundle: Path, where: Source = USUAL) 
     if where.entry and state and all(isinstance(value, Mapping) for value in state.values()):
         raise InputError(
             f"{bundle.name}: {where.path} has no entry `{where.entry}`, which the config names, "
-            f"but {', '.join(map(str, state))}; mend `load_dict` of its CheckpointLoader"
+            f"but {', '.join(map(str, state))}; fix `load_dict` of its CheckpointLoader"
         )
     if difference := _difference(network.state_dict(), state):
         raise InputError(
             f"{bundle.name}: {where.path} belongs to another network: {difference}; "
-            "restore the file, or mend the config's network"
+            "restore the file, or fix the config's network"
         )
     network.load_state_dict(state)
 

@@ -40,7 +40,7 @@ def check(bundle: Path) -> list[Finding]:
             else:
                 continue
             if problem:
-                found.append(Finding(config.name, place, problem, "mend the config"))
+                found.append(Finding(config.name, place, problem, "fix the config"))
     return found
 
 

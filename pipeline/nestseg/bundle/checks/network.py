@@ -39,7 +39,7 @@ def check(bundle: Path, metadata: dict[str, Any]) -> list[Finding]:
         try:
             network = _built(bundle, "inference", "network_def")
         except building.BuildError as error:
-            return [Finding("inference.json", error.place, error.why, "mend the config")]
+            return [Finding("inference.json", error.place, error.why, "fix the config")]
         if not isinstance(network, nn.Module):
             problem = "is no network"
             return [Finding("inference.json", "network_def", problem, "give it a `_target_`")]
@@ -65,7 +65,7 @@ def _weights(bundle: Path, network: nn.Module) -> Iterator[Finding]:
     try:
         where = source(BundleConfig.inference(bundle), bundle)
     except InputError as error:
-        yield Finding("inference.json", "", str(error), "mend its CheckpointLoader")
+        yield Finding("inference.json", "", str(error), "fix its CheckpointLoader")
         return
     if not (bundle / where.path).is_file():
         if layout.has_weights(bundle):  # others; where there are none, the layout's check says so
@@ -133,7 +133,7 @@ def _loss(bundle: Path, takes: dict[str, Any], gives: dict[str, Any]) -> Iterato
         network, loss = (_built(bundle, "train", place) for place in ("network_def", "loss"))
     except building.BuildError as error:
         if "is not defined" not in error.why:  # other names for the loss are legal
-            yield Finding("train.json", error.place, error.why, "mend the config")
+            yield Finding("train.json", error.place, error.why, "fix the config")
         return
     _, shape = next(itertools.islice(_shapes(takes), 1, None))
     if np.prod(shape) > _LARGEST:

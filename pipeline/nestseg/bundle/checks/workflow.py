@@ -42,7 +42,7 @@ def check(bundle: Path, scratch: Path) -> list[Finding]:
 
 
 def _check_one(bundle: Path, scratch: Path, kind: str, paths: list[Path]) -> list[Finding]:
-    def finding(place: str, problem: str, remedy: str = "mend the config") -> Finding:
+    def finding(place: str, problem: str, remedy: str = "fix the config") -> Finding:
         return Finding(_file_of(place, paths, bundle), place, problem, remedy)
 
     with _quiet():
