@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
@@ -115,15 +114,12 @@ def deidentify_file(
         NotDicomError: the file is not DICOM.
     """
     try:
-        # pydicom's warnings quote the values that they are about.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = _read(source)
-            if doubt := _doubt(dataset, pixels_checked=pixels_checked):
-                raise DoubtError(doubt)
-            face = _may_show_face(dataset)
-            deidentify(dataset, vouched)
-            return Written(_save(dataset, place(dataset)), face)
+        dataset = _read(source)
+        if doubt := _doubt(dataset, pixels_checked=pixels_checked):
+            raise DoubtError(doubt)
+        face = _may_show_face(dataset)
+        deidentify(dataset, vouched)
+        return Written(_save(dataset, place(dataset)), face)
     except (files.NotDicomError, DoubtError, InputError, OSError, MemoryError):
         raise  # not DICOM, refused, or a fault of the site
     # A broken value can make its conversion fail in any way.

@@ -91,7 +91,6 @@ CHANGES = {
 
 @pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.filterwarnings("ignore:.*:UserWarning")
 def test_voxels_are_found_by_their_place_whatever_the_grid(change, kind, tmp_path):
     path, source, labels = written_by_others(tmp_path, CHANGES[change], kind=kind)
     found = read_seg(path)
@@ -120,7 +119,6 @@ def moved(volume, shift):
 
 
 @pytest.mark.parametrize("change", OTHER_GRIDS)
-@pytest.mark.filterwarnings("ignore:.*:UserWarning")
 def test_another_grid_is_refused_never_guessed(change, tmp_path):
     path, source, labels = written_by_others(tmp_path / "same", lambda v: v, plane="axial")
     np.testing.assert_array_equal(read_seg(path).labels_on(source), labels)
@@ -162,7 +160,6 @@ def test_objects_of_dcmqi_equal_the_labels_they_were_made_of(
         ("seg_image_ct_true_fractional.dcm", "ct_monai_4/dicom/*"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:.*:UserWarning")
 def test_objects_of_highdicom_equal_what_it_reads_itself(name, images, shared_data):
     quirks = shared_data / QUIRKS
     source = slices_of(sorted(quirks.glob(images)))
@@ -182,7 +179,6 @@ def test_what_is_no_segmentation_is_refused_in_one_line(tmp_path):
         read_seg(image)
 
 
-@pytest.mark.filterwarnings("ignore:.*:UserWarning")
 def test_a_cut_file_is_refused_in_one_line(tmp_path):
     path, source, _ = written_by_others(tmp_path, CHANGES["as it is"])
     phantom.cut_file(path, 0.3)

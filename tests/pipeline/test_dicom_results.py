@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -215,16 +214,13 @@ PLANTED = {
 
 def planted(ds):
     """Eighteen texts: in plain tags, in one that is nested, in a private one, in broken ones."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        phantom.setting(**PLANTED)(ds)
+    phantom.setting(**PLANTED)(ds)
     nested = pydicom.Dataset()
     nested.PatientName = "QX18^PLANT"
     ds.RequestAttributesSequence = Sequence([nested])
     ds.private_block(0x0099, "NESTSEG QX18", create=True).add_new(1, "LO", "QX18PLANT")
 
 
-@pytest.mark.filterwarnings("ignore:.*:UserWarning")
 def test_nothing_but_the_dicom_objects_names_the_patient(tmp_path):
     root = tmp_path / "QX00PLANT"
     good = phantom.every(planted)(MR_CROP.datasets())

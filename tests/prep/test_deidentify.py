@@ -213,7 +213,6 @@ def test_uids_of_the_standard_stay_and_others_become_valid_new_ones() -> None:
     assert all(uid.is_valid and uid.startswith("2.25.") for uid in uids)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kind", ["classic", "enhanced"])
 def test_a_marker_in_every_text_attribute_at_three_depths_is_gone(
     tmp_path: Path, kind: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
+import subprocess
+import sys
 
 import pytest
 
@@ -40,8 +41,7 @@ def made(tmp_path_factory):
         "everywhere": phantom.marked_everywhere(MARKER)(small.datasets()),
     }
     for name, series in sources.items():
-        with warnings.catch_warnings(action="ignore"):  # what pydicom says of the marker
-            paths = phantom.write(series, root / name, name=(MARKER + "{}").format)
+        paths = phantom.write(series, root / name, name=(MARKER + "{}").format)
         if name in {"cut", "headless"}:
             phantom.cut_file(paths[0], 0.9 if name == "cut" else 0.2)
     (root / f"{MARKER}.nii.gz").write_bytes(b"broken")
@@ -59,6 +59,18 @@ def test_no_report_names_the_patient(marked):
     ]
     assert len(result.accepted) >= 1
     assert not any("MARKER" in text or "PLANTED" in text for text in texts)
+
+
+def test_what_pydicom_says_of_a_value_reaches_no_log_and_no_terminal(marked):
+    program = (
+        "import logging, pathlib, sys; logging.basicConfig(level=0)\n"
+        "from nestseg_prep.dicom.scan import scan\n"
+        "from nestseg_prep.dicom.series import read_stored\n"
+        "for ref in scan(pathlib.Path(sys.argv[1])).accepted: read_stored(ref)\n"
+    )
+    command = [sys.executable, "-W", "always", "-c", program, str(marked / "everywhere")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "MARKER" not in ran.stdout + ran.stderr
 
 
 def test_paths_uids_and_descriptions_are_shown_on_request(marked):

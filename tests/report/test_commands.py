@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import urllib.request
-import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -48,13 +47,10 @@ def segmented(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for ds, values in zip(series, scaled, strict=True):
             phantom.set_pixels(ds, values)
         damaged = phantom.without_slice(9)(series) if number else series
-        with warnings.catch_warnings(action="ignore"):  # what pydicom says of the marker
-            marked = phantom.marked_everywhere(MARK)(damaged)
-            if not number:  # with the marker in both it would not be taken
-                marked = phantom.every(phantom.setting(Modality="MR", BodyPartExamined="BRAIN"))(
-                    marked
-                )
-            phantom.write(marked, source / f"{MARK}_{number}")
+        marked = phantom.marked_everywhere(MARK)(damaged)
+        if not number:  # with the marker in both it would not be taken
+            marked = phantom.every(phantom.setting(Modality="MR", BodyPartExamined="BRAIN"))(marked)
+        phantom.write(marked, source / f"{MARK}_{number}")
     out, said = tmp_path_factory.mktemp("out"), StringIO()
     with redirect_stdout(said), redirect_stderr(said):
         assert segment([source], "hippocampus_unetpp", out, manner=Manner(workers=0)) == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -80,15 +79,12 @@ def read_dataset(file: BinaryIO, tags: Sequence[BaseTag] | None = None) -> FileD
         DamagedFileError: the file cannot be parsed.
     """
     try:
-        # pydicom warns of values that break their representation; we judge values ourselves.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(
-                file,
-                force=True,
-                stop_before_pixels=tags is not None,
-                specific_tags=list(tags) if tags is not None else None,
-            )
+        dataset = pydicom.dcmread(
+            file,
+            force=True,
+            stop_before_pixels=tags is not None,
+            specific_tags=list(tags) if tags is not None else None,
+        )
     except OSError:
         raise
     # A broken file can make the parser fail in any way; whichever it is, the file is damaged.
@@ -172,11 +168,9 @@ def data_set_start(file: BinaryIO) -> int:
 def _declared(file: BinaryIO) -> tuple[str, int]:
     """Transfer syntax by the file meta information, and the position behind it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            file.seek(0)
-            read_preamble(file, force=False)
-            syntax = str(_read_file_meta_info(file).get("TransferSyntaxUID", ""))
+        file.seek(0)
+        read_preamble(file, force=False)
+        syntax = str(_read_file_meta_info(file).get("TransferSyntaxUID", ""))
     # As in read_dataset: whichever way the parser fails, the file is damaged.
     except Exception as error:
         msg = "broken file meta information"

@@ -6,7 +6,6 @@ kept, which tells patients apart.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -183,9 +182,7 @@ def read_header(path: Path) -> Header:
         DamagedFileError: the file cannot be parsed.
         OSError: the file cannot be read.
     """
-    # pydicom looks at a value when it is first asked for, and warns of broken ones then.
-    with files.open_plain(path) as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with files.open_plain(path) as file:
         dataset = files.read_dataset(file, _TAGS)
         try:
             return _header(path, dataset, file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -45,19 +44,14 @@ def stored_values(dataset: FileDataset, frame: int) -> Array:
     """
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
-        # Decoders warn of padding and of excess bytes; what counts is checked below.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if syntax.is_encapsulated:
-                _check_size(dataset, frame)
-            if syntax in kinds.ITK_SYNTAXES:
-                values = _by_simpleitk(dataset, frame)
-            elif _shift(dataset):
-                values = _shifted(dataset, frame)
-            else:
-                values = np.asarray(
-                    pixel_array(dataset, index=frame, decoding_plugin=_plugin(syntax))
-                )
+        if syntax.is_encapsulated:
+            _check_size(dataset, frame)
+        if syntax in kinds.ITK_SYNTAXES:
+            values = _by_simpleitk(dataset, frame)
+        elif _shift(dataset):
+            values = _shifted(dataset, frame)
+        else:
+            values = np.asarray(pixel_array(dataset, index=frame, decoding_plugin=_plugin(syntax)))
     except PixelError:
         raise
     # Third-party decoders fail in any way they like on broken bytes.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import cache
 from typing import Final
 
@@ -70,8 +69,7 @@ def _mark(ds: Dataset, marker: str) -> None:
         if tag not in ds:
             _put(ds, tag, marker)
     # Raw elements are written as they are, in a tenth of the time, if their encoding is known.
-    with warnings.catch_warnings(action="ignore"):
-        ds.set_original_encoding(False, True, ds._character_set)
+    ds.set_original_encoding(False, True, ds._character_set)
 
 
 def _put(ds: Dataset, tag: BaseTag, marker: str) -> None:
