@@ -7,6 +7,8 @@ READY = $(VENV)/.ready
 LABEL ?= .venv-label
 LABEL_READY = $(LABEL)/.ready
 MONAILABEL = 0.8.5
+# One file stays in one process: its fixtures are dear.
+PARALLEL = -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-all lint bench bench-full bench-parts bench-weights torture bundles viewer label test-label lock clean
 
@@ -14,10 +16,10 @@ demo: $(READY)  ## the main job on real input
 	@$(BIN)/python docs/demo
 
 test: lint  ## everything CI runs
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q $(PARALLEL)
 
 test-all: lint  ## and the long ones
-	@$(BIN)/python -m pytest -q -m "slow or not slow"
+	@$(BIN)/python -m pytest -q $(PARALLEL) -m "slow or not slow"
 
 lint: $(READY)
 	@$(BIN)/ruff check
