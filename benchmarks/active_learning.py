@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from nestseg.bundle.loaded import load
+from nestseg.bundle.bundle import load_bundle
 from nestseg.label import training
 from nestseg.label.cases import Labelled
 from nestseg.label.uncertainty import Uncertainty
@@ -123,7 +123,7 @@ def curve(arm: str, seed: int, data: Path, runs: Path) -> list[float]:
     for number in range(SETTINGS["rounds"]):
         name = f"round{number}" + (f"_{arm.replace(' ', '_')}" if number else "")
         model = trained(model, chosen, validation, runs / f"seed{seed}" / name)
-        dice.append(round(training.mean_dice(load(model), test), 4))
+        dice.append(round(training.mean_dice(load_bundle(model, caged=False), test), 4))
         print(f"seed {seed}, {arm}, {len(chosen)} labelled: {dice[-1]}", flush=True)
         if number + 1 < SETTINGS["rounds"]:
             pool = [case for case in everything if case not in chosen]

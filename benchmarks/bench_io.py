@@ -45,17 +45,16 @@ SHAPE = (256, 256, 64)
 SLICES = 12
 START = """
 import sys
-from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from nestseg.bundle import lean_start
+from nestseg.bundle.bundle import load_bundle
 if sys.argv[1] == "lean":
     lean_start.import_monai()
 import numpy as np
-from nestseg.bundle import loaded
 from nestseg_prep.volume import Volume
 volume = Volume(np.zeros((32, 32, 32), np.float32), np.eye(4))
-loaded.load(Path(sys.argv[2])).segment(volume)
+load_bundle(sys.argv[2], caged=False).predict(volume)
 """
 
 

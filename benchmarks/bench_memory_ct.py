@@ -75,28 +75,28 @@ def segment(path: Path, features: tuple[int, ...], limit: int, classes: int) -> 
 
     import torch
 
-    from nestseg.bundle import loaded, locate
+    from nestseg.bundle import locate
+    from nestseg.bundle.bundle import Bundle
+    from nestseg.bundle.in_process import InProcess, load_model
     from nestseg.networks import GridUNet
-    from nestseg.outputs.plausibility import flags
     from nestseg.outputs.preview import draw_preview
-    from nestseg.outputs.volumetry import volumes_ml
 
-    bundle = loaded.load(locate.find(BUNDLE))
+    model = load_model(locate.find(BUNDLE))
     if features:
         torch.manual_seed(SEED)
-        classes = classes or len(bundle.labels) + 1
+        classes = classes or len(model.info.labels) + 1
         network = GridUNet(3, 1, classes, features, "unet++", norm="instance").eval()
-        labels = {k: bundle.labels.get(k, f"structure {k}") for k in range(1, classes)}
-        bundle = replace(bundle, _network=network, labels=labels)
+        labels = {k: model.info.labels.get(k, f"structure {k}") for k in range(1, classes)}
+        model = replace(model, network=network, info=replace(model.info, labels=labels))
+    bundle = Bundle(InProcess((model,)))
     tell("load the bundle")
     image = read_nifti(path)
     tell("read the image", shape=image.shape)
-    found = bundle.examine(image)
+    found = bundle.predict(image)
     tell("segment", uncertainty=found.uncertainty)
-    sizes = volumes_ml(found.mask, bundle.labels)
-    tell("volumes", ml=sizes)
-    tell("flags", flags=[flag.code for flag in flags(found.mask, bundle.labels, bundle.expected)])
-    draw_preview(image, found.mask, bundle.labels)
+    tell("volumes", ml=found.volumes)
+    tell("flags", flags=[flag.code for flag in found.flags])
+    draw_preview(image, found.mask, found.labels)
     tell("preview")
     write_nifti(found.mask, path.with_name("mask.nii.gz"))
     tell("write the mask")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import shift
 
 from benchmarks.peers.agreement import mean_dice
-from nestseg.bundle import loaded
+from nestseg.bundle.bundle import load_bundle
 from nestseg.pruning.validation import read_image, truth_reader
 from nestseg_prep.cohort import cases
 
@@ -63,13 +63,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", choices=("train", "val", "test"), default="val")
     given = parser.parse_args()
-    bundle, read_truth = loaded.load(given.bundle), truth_reader(given.bundle)
+    bundle, read_truth = load_bundle(given.bundle, caged=False), truth_reader(given.bundle)
     rows = []
     print("| case | mean Dice | Dice, labels joined | moved | by (voxels) |")
     print("|---|---:|---:|---:|---|")
     for number, case in enumerate(cases(given.data, given.split)):
         truth = read_truth(case).array.astype(np.uint8)
-        mask = bundle.segment(read_image(case["image"])).array
+        mask = bundle.predict(read_image(case["image"])).mask.array
         each, joined = mean_dice(mask, truth), mean_dice(mask > 0, truth > 0)
         moved, offset = best_offset(mask > 0, truth > 0)
         rows.append((each, joined, moved))

@@ -18,7 +18,7 @@ import numpy as np
 from monai.bundle import ConfigParser
 from scipy.stats import spearmanr
 
-from nestseg.bundle import loaded
+from nestseg.bundle.bundle import load_bundle
 from nestseg.bundle.options import SegmentOptions
 from nestseg.pruning.scores import score
 from nestseg.pruning.validation import Case, read_image, truth_reader
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["default", "mirrored"])
     given = parser.parse_args()
     ways: list[str] = given.ways
-    bundle, read_truth = loaded.load(given.bundle), truth_reader(given.bundle)
+    bundle, read_truth = load_bundle(given.bundle, caged=False), truth_reader(given.bundle)
     dice: dict[str, list[float]] = {way: [] for way in ways}
     spread: dict[str, list[float]] = {way: [] for way in ways}
     seconds = dict.fromkeys(ways, 0.0)
@@ -58,9 +58,9 @@ def main() -> None:
         image, truth = read_image(case["image"]), read_truth(case)
         for way in ways:
             start = time.process_time()
-            found = bundle.examine(image, WAYS[way])
+            found = bundle.predict(image, WAYS[way])
             seconds[way] += time.process_time() - start
-            scores = score(found.mask, truth, len(bundle.labels), TOLERANCE_MM)
+            scores = score(found.mask, truth, len(bundle.info.labels), TOLERANCE_MM)
             dice[way].append(float(np.nanmean(scores.dice.numpy())))
             spread[way].append(float("nan") if found.uncertainty is None else found.uncertainty)
         row = " | ".join(f"{dice[way][-1]:.4f} | {spread[way][-1]:.4f}" for way in ways)

@@ -29,7 +29,7 @@ import yaml
 from monai.bundle import ConfigParser
 from scipy import ndimage
 
-from nestseg.bundle.info import read_selection
+from nestseg.bundle.info import read_info
 from nestseg_prep import phantom
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.nifti import write_nifti
@@ -146,7 +146,7 @@ def _shape(bundle: Path) -> tuple[int, ...]:
 def _write_series(path: Path, bundle: Path) -> None:
     """A DICOM series for nestseg, and the same as NIfTI for MONAI."""
     columns, rows, slices = _shape(bundle)
-    modality: Any = (read_selection(bundle).modalities or ("CT",))[0]
+    modality: Any = (read_info(bundle).selection.modalities or ("CT",))[0]
     made = Phantom(modality=modality, columns=columns, rows=rows, slices=slices)
     phantom.write(made.datasets(), path.parent / "in")
     (series,) = scan(path.parent / "in").series

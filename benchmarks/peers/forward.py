@@ -2,7 +2,7 @@
 
 A child of the comparison: forward passes, stitching and argmax are timed (``forward_s``), and one
 tile (``tile_s``); nothing else. Ours is
-timed inside ``LoadedBundle.examine``, with whatever that does to compute faster; MONAI's sliding
+timed inside ``Bundle.predict``, with whatever that does to compute faster; MONAI's sliding
 window gets the same voxels.
 """
 
@@ -27,7 +27,9 @@ def nestseg(bundle_folder: Path, image: Path, options: dict[str, str]) -> tuple[
     import torch
 
     from benchmarks.peers import network
-    from nestseg.bundle import loaded, maps
+    from nestseg.bundle import maps
+    from nestseg.bundle.bundle import Bundle
+    from nestseg.bundle.in_process import InProcess, load_model
     from nestseg.bundle.options import SegmentOptions
     from nestseg.inferers import Answers
     from nestseg_prep.errors import InputError
@@ -35,7 +37,8 @@ def nestseg(bundle_folder: Path, image: Path, options: dict[str, str]) -> tuple[
 
     try:
         chosen = SegmentOptions(**options)  # type: ignore[arg-type]
-        bundle = loaded.load(bundle_folder, chosen)
+        model = load_model(bundle_folder)
+        bundle = Bundle(InProcess((model,)), chosen)
     except (TypeError, InputError) as error:
         print(str(error).splitlines()[0], file=sys.stderr)
         raise SystemExit(UNAVAILABLE) from None
@@ -50,11 +53,11 @@ def nestseg(bundle_folder: Path, image: Path, options: dict[str, str]) -> tuple[
     volume = read_nifti(image)
     try:
         maps.compute = timed
-        bundle.examine(volume, chosen)  # compiles for its windows, and warms up
-        bundle.examine(volume, chosen)
+        bundle.predict(volume)  # compiles for its windows, and warms up
+        bundle.predict(volume)
         with torch.no_grad():
-            tile = torch.randn(1, 1, *bundle._inferer.roi_size)
-            answers = Answers(bundle.answering(chosen))
+            tile = torch.randn(1, 1, *model.inferer.roi_size)
+            answers = Answers(model.answering(chosen))
             for _ in range(3):  # from the third tile on, it is computed by what is fastest
                 answers(tile)
             said = {"tile_s": network.one_tile(answers, tile, tile.shape[2:])}

@@ -72,7 +72,7 @@ def first_tile(image: Path) -> float:
         return result
 
     maps.compute = noted
-    worker.load(settings).examine(read_nifti(image))
+    worker.load(settings).predict(read_nifti(image))
     return found[0]
 
 

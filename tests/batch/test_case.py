@@ -17,7 +17,7 @@ from nestseg.batch.case import run_case
 from nestseg.batch.failures import judge
 from nestseg.batch.jobs import Job, Settings
 from nestseg.batch.states import Cause
-from nestseg.bundle import loaded
+from nestseg.bundle.bundle import Bundle
 from nestseg.bundle.options import SegmentOptions
 from nestseg.networks import GridUNet
 from nestseg.outputs.dicom.encoding import Encoding
@@ -27,14 +27,15 @@ from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import read_nifti
 from nestseg_prep.phantom import Phantom, write
 from nestseg_prep.reading import read_volume
+from tests.opened import changed, opened
 
 MakeJob = Callable[..., Job]
 RAISE = 905
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_bundle: Path) -> loaded.LoadedBundle:
-    return loaded.load(tiny_bundle)
+def bundle(tiny_bundle: Path) -> Bundle:
+    return opened(tiny_bundle)
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def settings(tiny_bundle: Path) -> Settings:
 
 
 def test_a_case_stages_whole_files_and_says_what_they_are(
-    bundle: loaded.LoadedBundle,
+    bundle: Bundle,
     settings: Settings,
     image: Callable[..., SeriesRef],
     job: MakeJob,
@@ -63,15 +64,15 @@ def test_a_case_stages_whole_files_and_says_what_they_are(
         assert hashlib.sha256(content).hexdigest() == output.sha256
         assert len(content) == output.size
     mask = read_nifti(one.staging / "head_seg.nii.gz")
-    np.testing.assert_array_equal(mask.array, bundle.segment(read_nifti(ref.files[0])).array)
-    ml = {name: (mask.array == value).sum() / 1000 for value, name in bundle.labels.items()}
+    np.testing.assert_array_equal(mask.array, bundle.predict(read_nifti(ref.files[0])).mask.array)
+    ml = {name: (mask.array == value).sum() / 1000 for value, name in bundle.info.labels.items()}
     assert outcome.facts.volumes_ml == pytest.approx(ml)
     assert set(outcome.facts.seconds) == {"read", "infer", "write"}
     assert outcome.facts.peak_memory_mb > 100
 
 
 def test_a_dicom_series_gets_its_objects_too(
-    bundle: loaded.LoadedBundle, settings: Settings, tmp_path: Path, job: MakeJob
+    bundle: Bundle, settings: Settings, tmp_path: Path, job: MakeJob
 ) -> None:
     phantom = Phantom(name="crop", modality="MR", plane="axial", columns=24, rows=24, slices=24)
     write(phantom.datasets(), tmp_path / "mr")
@@ -83,7 +84,7 @@ def test_a_dicom_series_gets_its_objects_too(
 
 
 def test_what_an_earlier_attempt_left_behind_is_gone(
-    bundle: loaded.LoadedBundle, settings: Settings, image: Callable[..., SeriesRef], job: MakeJob
+    bundle: Bundle, settings: Settings, image: Callable[..., SeriesRef], job: MakeJob
 ) -> None:
     one = job(image("head"))
     one.staging.mkdir()
@@ -93,7 +94,7 @@ def test_what_an_earlier_attempt_left_behind_is_gone(
 
 
 def test_a_worker_of_a_runner_that_lost_its_lease_writes_nothing(
-    bundle: loaded.LoadedBundle, settings: Settings, image: Callable[..., SeriesRef], job: MakeJob
+    bundle: Bundle, settings: Settings, image: Callable[..., SeriesRef], job: MakeJob
 ) -> None:
     one = job(image("head"))
     one.staging.parent.rmdir()
@@ -102,7 +103,7 @@ def test_a_worker_of_a_runner_that_lost_its_lease_writes_nothing(
 
 
 def test_a_damaged_a_changed_and_a_vanished_file_are_told_apart(
-    bundle: loaded.LoadedBundle,
+    bundle: Bundle,
     settings: Settings,
     image: Callable[..., SeriesRef],
     job: MakeJob,
@@ -133,7 +134,7 @@ def test_a_damaged_a_changed_and_a_vanished_file_are_told_apart(
 
 
 def test_texts_of_foreign_exceptions_stay_inside(
-    bundle: loaded.LoadedBundle, settings: Settings, image: Callable[..., SeriesRef], job: MakeJob
+    bundle: Bundle, settings: Settings, image: Callable[..., SeriesRef], job: MakeJob
 ) -> None:
     outcome = run_case(job(image("head", RAISE)), bundle, settings)
     assert outcome.cause is Cause.ERROR
@@ -141,7 +142,7 @@ def test_texts_of_foreign_exceptions_stay_inside(
 
 
 def test_gentle_means_smaller_tiles_and_says_so(
-    bundle: loaded.LoadedBundle, settings: Settings, image: Callable[..., SeriesRef], job: MakeJob
+    bundle: Bundle, settings: Settings, image: Callable[..., SeriesRef], job: MakeJob
 ) -> None:
     outcome = run_case(job(image("large", size=48), gentle=True), bundle, settings)
     assert outcome.cause is None
@@ -175,15 +176,16 @@ def test_causes(error: Exception, stage: str, cause: Cause) -> None:
 
 
 def test_a_case_above_the_uncertainty_of_the_validation_is_flagged(
-    bundle: loaded.LoadedBundle, tiny_bundle: Path, image: Callable[..., SeriesRef], job: MakeJob
+    bundle: Bundle, tiny_bundle: Path, image: Callable[..., SeriesRef], job: MakeJob
 ) -> None:
     torch.manual_seed(0)
     network = GridUNet(3, 1, 3, (3, 4, 5), "unet++", norm="instance").eval()
-    strict = replace(bundle, _network=network, uncertainty_at_most=0.0, mirrored=(0,), _parts={})
-    lax = replace(strict, uncertainty_at_most=1.0)
+    info = replace(bundle.info, uncertainty_at_most=0.0)
+    strict = changed(bundle, info=info, network=network, mirrored=(0,), _parts={})
+    lax = changed(strict, info=replace(info, uncertainty_at_most=1.0))
     ref = image("head")
 
-    def codes(one: loaded.LoadedBundle, gentle: bool = False, **options: object) -> set[str]:
+    def codes(one: Bundle, gentle: bool = False, **options: object) -> set[str]:
         settings = Settings(tiny_bundle, options=SegmentOptions(**options))
         outcome = run_case(replace(job(ref), gentle=gentle), one, settings)
         assert outcome.reason == ""
@@ -197,7 +199,7 @@ def test_a_case_above_the_uncertainty_of_the_validation_is_flagged(
 
 
 def test_a_picture_has_pixels_and_no_millilitres(
-    bundle: loaded.LoadedBundle, tiny_bundle: Path, tmp_path: Path, job: MakeJob
+    bundle: Bundle, tiny_bundle: Path, tmp_path: Path, job: MakeJob
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (30, 40), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "plain.png")
@@ -205,10 +207,10 @@ def test_a_picture_has_pixels_and_no_millilitres(
     for ref in scan(tmp_path, pictures=True).series:
         one = job(ref)
         facts = run_case(one, bundle, Settings(tiny_bundle)).facts
-        mask = bundle.segment(read_volume(ref)).array
+        mask = bundle.predict(read_volume(ref)).mask.array
         assert facts.volumes_ml == {}
         assert facts.pixels == {
-            name: (mask == value).sum() for value, name in bundle.labels.items()
+            name: (mask == value).sum() for value, name in bundle.info.labels.items()
         }
         areas = {name: count * 1e-6 for name, count in facts.pixels.items()}
         sized = ref.files[0].name == "sized.png"
@@ -216,7 +218,7 @@ def test_a_picture_has_pixels_and_no_millilitres(
 
 
 def test_maps_that_were_asked_for_lie_beside_the_mask(
-    bundle: loaded.LoadedBundle, tiny_bundle: Path, image: Callable[..., SeriesRef], job: MakeJob
+    bundle: Bundle, tiny_bundle: Path, image: Callable[..., SeriesRef], job: MakeJob
 ) -> None:
     ref = image("head")
     options = SegmentOptions(save_probabilities=True, save_uncertainty=True)

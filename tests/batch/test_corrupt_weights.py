@@ -15,9 +15,9 @@ import torch
 
 from nestseg.batch.jobs import Limits, Settings
 from nestseg.batch.local import LocalPool
-from nestseg.bundle import loaded
 from nestseg.bundle.weights import read_weights
 from nestseg_prep.errors import InputError
+from tests.opened import models, opened
 
 Spoil = Callable[[Path], object]
 
@@ -54,11 +54,11 @@ def foreign(path: Path) -> None:
 def test_damaged_weights_are_refused(bundle: Path, spoil: Spoil) -> None:
     spoil(weights(bundle))
     with pytest.raises(InputError, match=r"models/model\.pt"):
-        loaded.load(bundle)
+        opened(bundle)
 
 
 def test_a_flipped_bit_never_changes_a_weight_unseen(bundle: Path) -> None:
-    network = loaded.load(bundle)._network
+    network = models(opened(bundle))[0].network
     true = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     whole = weights(bundle).read_bytes()
     draw = np.random.default_rng(0)
@@ -86,7 +86,7 @@ def test_a_program_in_the_place_of_weights_is_refused_and_not_run(
     canary = tmp_path / "canary"
     write({"weight": Program(canary)}, weights(bundle))
     with pytest.raises(InputError, match=r"models/model\.pt"):
-        loaded.load(bundle)
+        opened(bundle)
     assert not canary.exists()
     with suppress(RuntimeError):
         torch.load(weights(bundle), weights_only=False)

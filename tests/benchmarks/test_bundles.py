@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.peers import bundles, network, ways
-from nestseg.bundle.loaded import load
+from tests.opened import opened
 
 PATCH = (32, 32, 32)
 
@@ -36,8 +36,8 @@ def test_both_configs_hold_the_same_network_tiles_and_intensities(
 @pytest.mark.usefixtures("weights")
 def test_ours_loads(tmp_path: Path) -> None:
     folder = bundles.write(tmp_path, PATCH, ways.QUARTER)
-    found = load(folder)
-    assert len(found.labels) == network.CLASSES - 1
+    found = opened(folder)
+    assert len(found.info.labels) == network.CLASSES - 1
 
 
 @pytest.mark.usefixtures("weights")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from nestseg.bundle import loaded, locate
-from nestseg.bundle.info import read_selection
+from nestseg.bundle import locate
+from nestseg.bundle.info import read_info
 from nestseg.pruning import candidates, card
 from nestseg.pruning.choice import Choice, Level, Rule
 from nestseg.pruning.record import Record, Scoring, Source, Timing
@@ -18,6 +18,7 @@ from nestseg_prep.dicom.scan import scan
 from nestseg_prep.nifti import read_nifti, write_nifti
 from nestseg_prep.picture import write_picture
 from nestseg_prep.volume import Volume
+from tests.opened import opened
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def fitting_data(request: pytest.FixtureRequest) -> Callable[[Path], tuple[Path,
             return root, root
         root = request.getfixturevalue("data_set")
         series = scan(root / "images").series
-        if not any(one.taken for one in read_selection(bundle).decide(series)):
+        if not any(one.taken for one in read_info(bundle).selection.decide(series)):
             root = request.getfixturevalue("coarse_set")
         return root, root / "images"
 
@@ -131,14 +132,14 @@ def pruned_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = locate.find("hippocampus_unetpp")
     folder = tmp_path_factory.mktemp("pruned") / "hippocampus_small"
     candidates.write_level(source, candidates.prunable_network(source), 2, folder)
-    full, small = loaded.load(source), loaded.load(folder)
+    full, small = opened(source), opened(folder)
     levels = tuple(
         Level(level, 1000 * level, 4000 * level, 0.8, {}, 0.9, 1.0, 0, 10.0, 50.0)
         for level in (1, 2, 3)
     )
     record = Record(
-        source=Source(source.name, full.version, full.weights_sha256),
-        weights_sha256=small.weights_sha256,
+        source=Source(source.name, full.info.version, full.info.weights_sha256),
+        weights_sha256=small.info.weights_sha256,
         scoring=Scoring("00" * 32, 1, (), 1.0),
         timing=Timing(1, 1, "peak", {"processor": "any", "device": "cpu", "threads": 1}),
         levels=levels,

@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_n
 
 from nestseg.bundle import locate, recipe
 from nestseg.bundle.built import BundleConfig
-from nestseg.bundle.info import read_selection
+from nestseg.bundle.info import read_info
 from nestseg.bundle.manifest import digest
 from nestseg.inferers import Answers
 from nestseg.outputs.plausibility import uncertainty_limit
@@ -81,7 +81,7 @@ TAKES = {
 
 @pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
 def test_it_takes_only_the_body_parts_that_it_was_trained_on(bundle: Path) -> None:
-    selection = read_selection(bundle)
+    selection = read_info(bundle).selection
     named = Selection(body_parts=selection.body_parts)
     ref = SeriesRef(
         *("dicom", "key", "", "", "", (selection.modalities or ("",))[0], ""),

@@ -19,7 +19,8 @@ import numpy as np
 import psutil
 import pytest
 
-from nestseg.bundle import cage, caged, checks, keeper, kernel, loaded, locate, trust
+from nestseg.bundle import cage, caged, checks, keeper, kernel, locate, trust
+from nestseg.bundle.bundle import load_bundle
 from nestseg.bundle.channel import Channel, ChannelError
 from nestseg.bundle.options import SegmentOptions
 from nestseg.cli import bundles
@@ -28,6 +29,7 @@ from nestseg_prep.nifti import read_nifti, write_nifti
 from nestseg_prep.volume import Volume
 from tests.bundles import hostile
 from tests.bundles.hostile import ATTACKS, MAY_FAIL_UNCAGED, Victim, answers, victim
+from tests.opened import opened
 
 pytestmark = pytest.mark.skipif(
     bool(kernel.unavailable()), reason=f"no cages here: {kernel.unavailable()}"
@@ -69,7 +71,7 @@ def test_no_attack_succeeds_in_the_cage(
 ) -> None:
     monkeypatch.setenv("TOKEN", "hidden-token")
     bundle = hostile.bundle(tmp_path / "bundles" / "evil", ATTACKS, prey.where)
-    result = caged.open_caged(bundle).examine(image)
+    result = load_bundle(bundle, caged=True).predict(image)
     won = answers(result.mask.array, ATTACKS)
     assert [name for name, succeeded in won.items() if succeeded] == []
     assert prey.harm() == []
@@ -81,8 +83,9 @@ def test_the_same_attacks_succeed_without_a_cage(prey: Victim, tmp_path: Path) -
     bundle = hostile.bundle(tmp_path / "bundles" / "evil", ATTACKS, prey.where)
     words = (
         "import json, sys, numpy as np; from pathlib import Path\n"
-        "from nestseg.bundle import loaded; from nestseg_prep.volume import Volume\n"
-        "mask = loaded.load(Path(sys.argv[1])).segment(Volume(np.ones((24,) * 3), np.eye(4)))\n"
+        "from nestseg.bundle.bundle import load_bundle; from nestseg_prep.volume import Volume\n"
+        "image = Volume(np.ones((24,) * 3), np.eye(4))\n"
+        "mask = load_bundle(sys.argv[1], caged=False).predict(image).mask\n"
         "print(json.dumps(mask.array.ravel()[:200].tolist()))"
     )
     done = subprocess.run(
@@ -111,10 +114,10 @@ def test_a_bundle_gives_the_same_masks_and_maps_in_a_cage(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     options = SegmentOptions(save_probabilities=True, save_uncertainty=True, runtime="torch")
     before = set(Path(tempfile.gettempdir()).glob("nestseg-cage-*"))
-    inside = caged.open_bundle(foreign, options)
-    assert isinstance(inside, caged.CagedBundle)
-    a = inside.examine(image, options)
-    b = loaded.load(foreign, options).examine(image, options)
+    inside = load_bundle(foreign, options)
+    assert inside.caged
+    a = inside.predict(image, options)
+    b = opened(foreign, options).predict(image, options)
     assert np.array_equal(a.mask.array, b.mask.array)
     assert np.array_equal(a.mask.affine, image.affine)
     assert a.uncertainty == pytest.approx(b.uncertainty, abs=1e-4)
@@ -123,7 +126,7 @@ def test_a_bundle_gives_the_same_masks_and_maps_in_a_cage(
     for (i, p), (j, q) in zip(a.probabilities(), b.probabilities(), strict=True):
         assert i == j
         assert np.allclose(p.array.astype(int), q.array.astype(int), atol=2)
-    assert inside.labels == {1: "anterior hippocampus", 2: "posterior hippocampus"}
+    assert inside.info.labels == {1: "anterior hippocampus", 2: "posterior hippocampus"}
     del a, i, p
     gc.collect()
     assert set(Path(tempfile.gettempdir()).glob("nestseg-cage-*")) <= before
@@ -189,7 +192,7 @@ def test_without_landlock_a_foreign_bundle_is_refused(
 ) -> None:
     monkeypatch.setattr(kernel, "unavailable", lambda: "cages need Landlock")
     with pytest.raises(InputError, match=r"cages need Landlock; .*--trust"):
-        caged.open_bundle(foreign)
+        load_bundle(foreign)
 
 
 @pytest.fixture
@@ -232,7 +235,7 @@ def test_a_bundle_that_cannot_be_built_is_refused_by_name(foreign: Path) -> None
     path = foreign / "configs" / "inference.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"device": "$1 / 0"}))
     with pytest.raises(InputError, match=r"foreign: inference\.json: .* ZeroDivisionError"):
-        caged.open_caged(foreign)
+        load_bundle(foreign, caged=True)
 
 
 @pytest.fixture
@@ -362,7 +365,7 @@ def test_a_label_that_the_metadata_do_not_name_is_not_believed(
     config["postprocessing"]["transforms"].append(added)
     path.write_text(json.dumps(config))
     with pytest.raises(InputError, match="foreign: its mask has the value 77"):
-        caged.open_caged(foreign).examine(image)
+        load_bundle(foreign, caged=True).predict(image)
 
 
 @pytest.mark.parametrize("findings", ["[[1]]"])

@@ -21,19 +21,19 @@ from safetensors.torch import save_file
 from nestseg.bundle import (
     as_configured,
     built,
-    caged,
     info,
     kernel,
-    loaded,
     locate,
     packages,
     trust,
 )
+from nestseg.bundle.bundle import load_bundle
 from nestseg.bundle.manifest import digest
 from nestseg.cli import choice
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import read_nifti, write_nifti
 from nestseg_prep.volume import Volume
+from tests.opened import opened
 
 # The Zoo's configs use MONAI's old defaults, and MONAI says so.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -252,13 +252,13 @@ def test_an_unedited_bundle_gives_the_mask_of_monais_own_run(
 ) -> None:
     bundle = make(kind=kind)
     before = trust.digest(bundle)
-    made = loaded.load(locate.find(str(bundle)))
-    mask = made.segment(volume)
+    made = opened(locate.find(str(bundle)))
+    mask = made.predict(volume).mask
     assert trust.digest(bundle) == before
     assert set(np.unique(mask.array)) == {0, 1, 2}
     np.testing.assert_array_equal(mask.array, by_monai(bundle, tmp_path))
-    assert made.weights_sha256 == digest(bundle / "models" / "best.pt")
-    assert made.labels == {1: "liver", 2: "spleen"}
+    assert made.info.weights_sha256 == digest(bundle / "models" / "best.pt")
+    assert made.info.labels == {1: "liver", 2: "spleen"}
 
 
 @pytest.mark.skipif(bool(kernel.unavailable()), reason="no cages here")
@@ -275,11 +275,11 @@ def test_a_cage_tells_the_weights_and_the_values_that_the_postprocessing_sets(
         {"postprocessing": {"_target_": "Compose", "transforms": steps}},
         {"network_data_format": formats},
     )
-    made = caged.open_bundle(bundle)
-    assert isinstance(made, caged.CagedBundle)
-    assert made.labels == {1: "tumor core", 2: "whole tumor", 4: "enhancing tumor"}
-    assert made.weights_sha256 == digest(bundle / "models" / "best.pt")
-    mask = made.segment(volume).array
+    made = load_bundle(bundle)
+    assert made.caged
+    assert made.info.labels == {1: "tumor core", 2: "whole tumor", 4: "enhancing tumor"}
+    assert made.info.weights_sha256 == digest(bundle / "models" / "best.pt")
+    mask = made.predict(volume).mask.array
     assert set(np.unique(mask)) == {0, 1, 2, 4}
     np.testing.assert_array_equal(mask, by_monai(bundle, tmp_path))
 
@@ -301,13 +301,13 @@ def test_labels_that_overlap_are_refused_and_others_become_one_map(
                 {"postprocessing": {"_target_": "Compose", "transforms": steps}},
                 {"network_data_format": formats},
             )
-            made = loaded.load(bundle)
-            assert made.labels == dict(enumerate(expected, start=1))
+            made = opened(bundle)
+            assert made.info.labels == dict(enumerate(expected, start=1))
             if threshold == 0.5:
                 with pytest.raises(InputError, match="its labels overlap"):
-                    made.segment(volume)
+                    made.predict(volume)
             else:
-                made.segment(volume)
+                made.predict(volume)
 
 
 def test_channels_become_a_map_by_what_channel_0_stands_for() -> None:
@@ -332,12 +332,12 @@ def test_a_mask_that_its_saver_would_resample_is_resampled(
     softmax, _, argmax, save = CONFIG["postprocessing"]["transforms"]
     steps = [softmax, argmax, save | {"resample": True}]
     bundle = make({"postprocessing": {"_target_": "Compose", "transforms": steps}})
-    mask = loaded.load(bundle).segment(volume)
+    mask = opened(bundle).predict(volume).mask
     np.testing.assert_array_equal(mask.array, by_monai(bundle, tmp_path))
     steps = [softmax, argmax, save]
     bundle = make({"postprocessing": {"_target_": "Compose", "transforms": steps}})
     with pytest.raises(InputError, match=r"leaves the mask on a grid of \d+ × \d+ × \d+"):
-        loaded.load(bundle).segment(volume)
+        opened(bundle).predict(volume)
 
 
 def test_a_mask_with_values_that_nobody_named_is_refused(
@@ -348,25 +348,25 @@ def test_a_mask_with_values_that_nobody_named_is_refused(
     formats = METADATA["network_data_format"] | {"outputs": output}
     bundle = make({}, {"network_data_format": formats})
     with pytest.raises(InputError, match=r"has the value 2, and its metadata.json names 1;"):
-        loaded.load(bundle).segment(volume)
+        opened(bundle).predict(volume)
 
 
 def test_weights_come_in_every_form_that_monai_writes(
     make: Callable[..., Path], volume: Volume
 ) -> None:
     bundle = make()
-    mask = loaded.load(bundle).segment(volume).array
+    mask = opened(bundle).predict(volume).mask.array
     wrapped = {f"module.{name}": value for name, value in network().items()}
     for content in (network(), {"net": wrapped}):
         torch.save(content, bundle / "models" / "best.pt")
-        np.testing.assert_array_equal(loaded.load(bundle).segment(volume).array, mask)
+        np.testing.assert_array_equal(opened(bundle).predict(volume).mask.array, mask)
     handler = CONFIG["handlers"][1] | {"load_path": "models/best.safetensors"}
     bundle = make({"handlers": [handler]})
     save_file(network(), bundle / "models" / "best.safetensors")
-    np.testing.assert_array_equal(loaded.load(bundle).segment(volume).array, mask)
+    np.testing.assert_array_equal(opened(bundle).predict(volume).mask.array, mask)
     bundle = make({"handlers": []})
     torch.save({"model": network()}, bundle / "models" / "model.pt")
-    np.testing.assert_array_equal(loaded.load(bundle).segment(volume).array, mask)
+    np.testing.assert_array_equal(opened(bundle).predict(volume).mask.array, mask)
 
 
 def test_weights_that_do_not_fit_are_refused_by_the_first_difference(
@@ -382,20 +382,20 @@ def test_weights_that_do_not_fit_are_refused_by_the_first_difference(
     for state, message in cases:
         torch.save({"net": state}, bundle / "models" / "best.pt")
         with pytest.raises(InputError, match=message):
-            loaded.load(bundle)
+            opened(bundle)
     torch.save({"ema": network(), "optimizer": {}}, bundle / "models" / "best.pt")
     with pytest.raises(InputError, match="no entry `net`, which the config names, but ema"):
-        loaded.load(bundle)
+        opened(bundle)
     (bundle / "models" / "best.pt").unlink()
     (bundle / "large_files.yml").touch()
     with pytest.raises(InputError, match=r"best.pt is missing; fetch it: .*download_large_files"):
-        loaded.load(bundle)
+        opened(bundle)
 
 
 def test_weights_outside_of_the_bundle_are_not_read(make: Callable[..., Path]) -> None:
     handler = CONFIG["handlers"][1] | {"load_path": "$@bundle_root + '/../secret.pt'"}
     with pytest.raises(InputError, match="its weights lie outside of it"):
-        loaded.load(make({"handlers": [handler]}))
+        opened(make({"handlers": [handler]}))
     for path in (Path("/etc/passwd"), Path("models/../../secret.pt")):
         with pytest.raises(InputError, match="lie outside of it"):
             info.weights_digest(make(), path)
@@ -428,8 +428,8 @@ def test_without_a_selection_the_metadata_say_the_modality(
 
 def test_labels_are_found_where_bundles_keep_them() -> None:
     def names(output: dict[str, Any], **config: Any) -> dict[int, str]:
-        metadata = {"network_data_format": {"outputs": {"pred": output}}}
-        return info.label_names(info.channel_names(metadata, config))
+        metadata = {"version": "1", "network_data_format": {"outputs": {"pred": output}}}
+        return info.described("any", metadata, config).labels
 
     assert names({"channel_def": {"1": "liver", "0": "Background"}}) == {1: "liver"}
     assert names({"label_def": {"0": "background", "3": "liver"}}) == {3: "liver"}
@@ -446,7 +446,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     bundle = make({"imports": ["$import skimage_that_is_not_here"], "device": device}, listed)
     command = r"pip install skimage_that_is_not_here 'no-such-package>=1.2.3'"
     with pytest.raises(InputError, match=command):
-        loaded.load(bundle)
+        opened(bundle)
     asked = {"required_packages_version": {"torch": "99.0", "numpy": "1.0"}}
     (sentence,) = packages.outdated(asked)
     assert sentence.startswith("asks for torch 99.0; ")
@@ -460,4 +460,4 @@ def test_a_bundle_that_takes_several_images_is_refused(make: Callable[..., Path]
         {"network_data_format": formats},
     )
     with pytest.raises(InputError, match=r"takes several images of a patient at once \(artery"):
-        loaded.load(bundle)
+        opened(bundle)

@@ -19,7 +19,7 @@ from monai.bundle import load as load_bundle
 from monai.utils.safeeval import safe_eval
 
 from nestseg.bundle import locate, recipe
-from nestseg.bundle.info import read_selection
+from nestseg.bundle.info import read_info
 from nestseg_prep import phantom
 from nestseg_prep.nifti import read_nifti, write_nifti
 from nestseg_prep.phantom import Phantom
@@ -193,7 +193,7 @@ def test_monais_load_gives_the_network_with_its_weights(
 @slow
 @each_bundle
 def test_inference_takes_nifti_folders_and_dicom_trees(bundle: Path, tmp_path: Path) -> None:
-    selection = read_selection(bundle)
+    selection = read_info(bundle).selection
     modality = (selection.modalities or ("OT",))[-1]
     size = 3.0 if modality == "CT" else 1.0  # a trunk, or what is smaller
     source = Phantom(

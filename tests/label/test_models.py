@@ -14,8 +14,6 @@ import torch
 
 from nestseg.bundle import kernel
 from nestseg.bundle.built import BundleConfig
-from nestseg.bundle.caged import CagedBundle
-from nestseg.bundle.loaded import load
 from nestseg.bundle.locate import find
 from nestseg.label import caged, figures, training
 from nestseg.label.cases import Labelled
@@ -88,8 +86,8 @@ def test_a_bundle_from_elsewhere_is_described_and_asked_in_cages(work: Work) -> 
     outside = replace(work, caged=frozenset([NAME]))
     assert caged.traits(copy) == traits(copy)
     here, there = Models(work).get(copy, 1), Models(outside).get(copy, 1)
-    assert isinstance(there, CagedBundle)
-    assert np.array_equal(here.segment(IMAGE).array, there.segment(IMAGE).array)
+    assert there.caged
+    assert np.array_equal(here.predict(IMAGE).mask.array, there.predict(IMAGE).mask.array)
     found = caged.measure(copy, IMAGE)
     expected = Uncertainty(copy).measure(IMAGE)
     assert found == {name: pytest.approx(value, rel=1e-3) for name, value in expected.items()}
@@ -101,10 +99,10 @@ def test_other_weights_of_the_same_time_and_size_are_other_weights(work: Work) -
     assert models.get(copy) is before
     assert models.get(copy, 1) is level
     change(copy / WEIGHTS, 0.5)
-    assert models.get(copy).weights_sha256 != before.weights_sha256
-    assert models.get(copy, 1).weights_sha256 != level.weights_sha256
+    assert models.get(copy).info.weights_sha256 != before.info.weights_sha256
+    assert models.get(copy, 1).info.weights_sha256 != level.info.weights_sha256
     (kept,) = work.levels.glob("*/*_L1")
-    assert digest(kept) == models.get(copy, 1).weights_sha256
+    assert digest(kept) == models.get(copy, 1).info.weights_sha256
 
 
 def test_a_level_is_the_pruned_network(work: Work) -> None:
@@ -177,7 +175,7 @@ def test_worse_weights_are_not_published_and_better_ones_are(work: Work, tmp_pat
     copy, models = work.adopt(find(NAME)), Models(work)
     original = (copy / WEIGHTS).read_bytes()
     write_nifti(IMAGE, tmp_path / "image.nii.gz")
-    mask = models.get(copy).segment(IMAGE)
+    mask = models.get(copy).predict(IMAGE).mask
     array = mask.array.copy()
     array[4:14, 4:14, 4:14] = 1  # so that there is something, whatever the network makes of noise
     write_nifti(Volume(array, mask.affine), tmp_path / "label.nii.gz")
@@ -187,7 +185,7 @@ def test_worse_weights_are_not_published_and_better_ones_are(work: Work, tmp_pat
     worse = tmp_path / "trained" / NAME
     shutil.copytree(copy, worse)
     change(worse / WEIGHTS, 0.0)
-    result = training.publish_if_not_worse(copy, worse, cases, load)
+    result = training.publish_if_not_worse(copy, worse, cases, caged=False)
     assert (result["published"], result["dice_before"]) == (False, round(good, 6))
     assert result["dice"] < good
     assert (copy / WEIGHTS).read_bytes() == original
@@ -195,7 +193,7 @@ def test_worse_weights_are_not_published_and_better_ones_are(work: Work, tmp_pat
     shutil.copyfile(worse / WEIGHTS, copy / WEIGHTS)
     bad = (copy / WEIGHTS).read_bytes()
     (worse / WEIGHTS).write_bytes(original)
-    assert training.publish_if_not_worse(copy, worse, cases, load)["published"]
+    assert training.publish_if_not_worse(copy, worse, cases, caged=False)["published"]
     assert (copy / WEIGHTS).read_bytes() == original
     (kept,) = (copy / "models" / "previous").iterdir()
     assert kept.read_bytes() == bad

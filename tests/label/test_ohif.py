@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nestseg.bundle.loaded import load
 from nestseg.bundle.locate import find
 from nestseg.pacs.send import dicom_files, send
 from nestseg_prep import affine as affines
@@ -24,6 +23,7 @@ from nestseg_prep.dicom.scan import scan
 from nestseg_prep.phantom import Phantom
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
+from tests.opened import opened
 
 from ..orthanc import Orthanc, free_port, run_orthanc  # noqa: TID252  tests are no package
 from .serving import BUNDLE, Server, label_command, run_server
@@ -172,7 +172,7 @@ def test_a_mask_in_ohif_lies_on_the_voxels_of_its_image(
     name: str, server: Server, browser: Browser, series: dict[str, Path]
 ) -> None:
     (ref,) = (one for one in scan(series[name]).series if one.kind == "dicom")
-    mask = load(find(BUNDLE)).segment(read_volume(ref))
+    mask = opened(find(BUNDLE)).predict(read_volume(ref)).mask
     shown = segmented_in_ohif(browser, server, ref.study_uid, f"label_ohif_{name}.png")
     # From each voxel that OHIF shows to the voxel of our mask at that place in the patient.
     to_ours = np.linalg.solve(mask.affine, shown.affine)

@@ -15,7 +15,6 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from scipy import ndimage
 
-from nestseg.bundle.loaded import load
 from nestseg.bundle.locate import find
 from nestseg.outputs.dicom.algorithm import Algorithm
 from nestseg.outputs.dicom.encoding import Encoding
@@ -32,6 +31,7 @@ from nestseg_prep.nifti import read_nifti, write_nifti
 from nestseg_prep.phantom import Phantom
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
+from tests.opened import opened
 
 from ..orthanc import Orthanc, free_port, run_orthanc  # noqa: TID252  tests are no package
 from .serving import BUNDLE, Server, label_command, run_server, wait_for
@@ -165,7 +165,7 @@ def valid(path: Path) -> None:
 def test_ct_and_mr_are_segmented_as_by_nestseg_segment(
     server: Server, refs: dict[str, SeriesRef], name: str, model: str
 ) -> None:
-    expected = load(find(model)).segment(read_volume(refs[name]))
+    expected = opened(find(model)).predict(read_volume(refs[name])).mask
     file, said = server.client.infer(model, uid(refs[name]), {})
     found = read_nifti(Path(file))
     np.testing.assert_array_equal(found.array, expected.array)
@@ -177,7 +177,7 @@ def test_a_result_as_a_segmentation_object(
     server: Server, refs: dict[str, SeriesRef], tmp_path: Path
 ) -> None:
     ref = refs["mr"]
-    expected = load(find(BUNDLE)).segment(read_volume(ref))
+    expected = opened(find(BUNDLE)).predict(read_volume(ref)).mask
     body = '{"label_info": [{"name": "anterior hippocampus"}, {"name": "posterior hippocampus"}]}'
     boundary = "x1y2z3"
     form = (
@@ -260,8 +260,8 @@ def test_objects_of_other_writers_are_read(
 ) -> None:
     """LABELMAP is run-length encoded; its classes are numbered otherwise, and named as ours."""
     ref = refs["ct"]
-    bundle = load(find(CT_BUNDLE))
-    names = dict(bundle.labels)
+    bundle = opened(find(CT_BUNDLE))
+    names = dict(bundle.info.labels)
     swapped = {**names, 1: names[2].upper(), 2: names[1]}
     label = drawn(ref, 1, 2)
     theirs = np.array([0, 2, 1], np.uint8)[label.array]
@@ -283,7 +283,7 @@ def test_series_that_come_after_the_start_are_there(
     (ref,) = scan(folder).series
     wait_for(lambda: server.client.next_sample("first", {}).get("id") == uid(ref))
     file, _ = server.client.infer(BUNDLE, uid(ref), {})
-    expected = load(find(BUNDLE)).segment(read_volume(ref))
+    expected = opened(find(BUNDLE)).predict(read_volume(ref)).mask
     np.testing.assert_array_equal(read_nifti(Path(file)).array, expected.array)
     save(server, ref, drawn(ref, 1, 2))
     assert server.client.info()["datastore"]["completed"] == 3

@@ -17,7 +17,6 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 
 from nestseg.bundle.built import BundleConfig
-from nestseg.bundle.loaded import load
 from nestseg.bundle.locate import find
 from nestseg.pruning.candidates import prunable_network, write_level
 from nestseg_prep import phantom
@@ -26,6 +25,7 @@ from nestseg_prep.nifti import read_nifti, write_nifti
 from nestseg_prep.phantom import Phantom
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
+from tests.opened import opened
 
 from .serving import BUNDLE, Server, free_port, guarded, label_command, run_server, wait_for
 
@@ -262,7 +262,7 @@ def test_a_folder_of_dicom_files_is_an_image(server: Server, hippocampus: Path) 
     phantom.write(crop.datasets(), folder)
     try:
         (ref,) = scan(folder).series
-        expected = load(find(BUNDLE)).segment(read_volume(ref))
+        expected = opened(find(BUNDLE)).predict(read_volume(ref)).mask
         server.client.info()  # lists the studies again
         for image in ("dicom_case", str(folder)):
             file, _ = server.client.infer(BUNDLE, image, {})

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nestseg.bundle.loaded import load
 from nestseg.bundle.locate import find
 from nestseg.label.start import SHIMS
 from nestseg_prep.nifti import read_nifti, write_nifti
+from tests.opened import opened
 
 from .serving import Server, free_port, run_server
 
@@ -53,13 +53,13 @@ def test_a_bundle_infers_and_trains(server: Server, name: str) -> None:
     studies = server.folder / "studies"
     images = sorted(studies.glob("*.nii.gz"))
     file, _ = server.client.infer(name, images[0].name.removesuffix(".nii.gz"), {})
-    found, expected = read_nifti(Path(file)), load(find(name)).segment(read_nifti(images[0]))
+    found, expected = read_nifti(Path(file)), opened(find(name)).predict(read_nifti(images[0])).mask
     np.testing.assert_array_equal(found.array, expected.array)
     np.testing.assert_allclose(found.affine, expected.affine, atol=1e-4)
 
     label = server.folder / "label.nii.gz"
     for image in images[:3]:
-        write_nifti(load(find(name)).segment(read_nifti(image)), label)
+        write_nifti(opened(find(name)).predict(read_nifti(image)).mask, label)
         server.client.save_label(image.name.removesuffix(".nii.gz"), str(label), "final", {})
         label.unlink()
     weights = server.work / "model" / name / "models" / "model.pt"

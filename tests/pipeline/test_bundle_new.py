@@ -18,11 +18,11 @@ import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 from nestseg.bundle import recipe
-from nestseg.bundle.info import read_selection
-from nestseg.bundle.loaded import load
+from nestseg.bundle.info import read_info
 from nestseg.bundle.new import new
 from nestseg_prep import cohort
 from nestseg_prep.errors import InputError
+from tests.opened import opened
 
 from .. import data_sets  # noqa: TID252  tests are no package
 
@@ -87,7 +87,7 @@ def test_ct_is_clipped_and_standardised_by_the_foreground_of_all(tmp_path: Path)
     assert high == pytest.approx((inside.high - inside.mean) / inside.sd, rel=1e-4)
     metadata = json.loads((out / "configs" / "metadata.json").read_text())
     assert metadata["network_data_format"]["inputs"]["image"]["format"] == "hounsfield"
-    assert read_selection(out).modalities == ("CT",)
+    assert read_info(out).selection.modalities == ("CT",)
 
 
 def test_mr_is_standardised_volume_by_volume(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_mr_is_standardised_volume_by_volume(tmp_path: Path) -> None:
         "ScaleIntensityRangePercentilesd",
         "NormalizeIntensityd",
     ]
-    assert read_selection(out).modalities == ("MR",)
+    assert read_info(out).selection.modalities == ("MR",)
 
 
 def test_a_stripped_background_does_not_count(tmp_path: Path) -> None:
@@ -231,12 +231,12 @@ def test_the_bundle_trains_and_segments(
         config_file=str(out / "configs" / "inference.json"),
         device="cpu",
     )
-    bundle = load(out)
+    bundle = opened(out)
     image = data_sets.labelled(shape, spacing, seed=9)[0]
-    mask = bundle.segment(image)
+    mask = bundle.predict(image).mask
     assert mask.shape == shape
     np.testing.assert_allclose(mask.affine, image.affine)
-    assert bundle.labels == {1: "dim ball", 2: "bright ball"}
+    assert bundle.info.labels == {1: "dim ball", 2: "bright ball"}
 
 
 def test_the_command_makes_a_bundle_or_says_why_not(tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ import pytest
 import torch
 from monai.transforms import Compose, CropForegroundd, Invertd, Lambdad
 
-from nestseg.bundle import loaded, locate, way_back
+from nestseg.bundle import locate, way_back
+from nestseg.bundle.bundle import Bundle
 from nestseg.bundle.flips import trained_axes
+from nestseg.bundle.in_process import InProcess
 from nestseg.bundle.options import SegmentOptions, read_level
 from nestseg.bundle.passes import cost, mirrored_axes, names_sides
 from nestseg.inferers import Answers
@@ -26,6 +28,7 @@ from nestseg.networks.outputs import head_disagreement
 from nestseg.outputs.segmentation import STEP, uncertainty_score
 from nestseg_prep.errors import InputError
 from nestseg_prep.volume import Volume
+from tests.opened import changed, models, opened
 
 BUNDLE = "hippocampus_unetpp"
 
@@ -35,17 +38,19 @@ def folder() -> Path:
     return locate.find(BUNDLE)
 
 
-def tiny(bundle: loaded.LoadedBundle, seed: int = 0) -> loaded.LoadedBundle:
+def tiny(bundle: Bundle) -> Bundle:
     """A bundle and its members with small networks that never learned anything."""
-    torch.manual_seed(seed)
-    network = GridUNet(3, 1, 3, (3, 4, 5, 6), "unet++", norm="instance", act="leakyrelu").eval()
-    members = tuple(tiny(member, seed + 1) for member in bundle.members)
-    return replace(bundle, _network=network, members=members, _parts={})
+    small = []
+    for seed, model in enumerate(models(bundle)):
+        torch.manual_seed(seed)
+        network = GridUNet(3, 1, 3, (3, 4, 5, 6), "unet++", norm="instance", act="leakyrelu")
+        small.append(replace(model, network=network.eval(), _parts={}))
+    return Bundle(InProcess(tuple(small)), bundle.options)
 
 
 @pytest.fixture(scope="module")
-def bundle(folder: Path) -> loaded.LoadedBundle:
-    return tiny(loaded.load(folder))
+def bundle(folder: Path) -> Bundle:
+    return tiny(opened(folder))
 
 
 def crop(spacing: tuple[float, float, float] = (0.9, 1.1, 1.3)) -> Volume:
@@ -60,13 +65,14 @@ def crop(spacing: tuple[float, float, float] = (0.9, 1.1, 1.3)) -> Volume:
     return Volume(image.astype(np.float32), affine)
 
 
-def by_monai(bundle: loaded.LoadedBundle, volume: Volume) -> tuple[np.ndarray, np.ndarray]:
+def by_monai(bundle: Bundle, volume: Volume) -> tuple[np.ndarray, np.ndarray]:
     """The mask, and the heads' disagreement on it, by MONAI's transforms one after the other."""
-    data = bundle._preprocessing({"image": volume})
+    (model,) = models(bundle)
+    data = model.preprocessing({"image": volume})
     with torch.no_grad():
-        both = bundle._inferer(data["image"][None], Answers(bundle._network))[0]
-    mask = bundle._postprocessing({**data, "pred": both[:-1]})["pred"]
-    invert = bundle._postprocessing.transforms[1]
+        both = model.inferer(data["image"][None], Answers(model.network))[0]
+    mask = model.postprocessing({**data, "pred": both[:-1]})["pred"]
+    invert = model.postprocessing.transforms[1]
     spread = way_back.inverted(both[-1].numpy(), data, invert, volume)
     return np.asarray(mask[0]).astype(np.uint8), spread
 
@@ -77,18 +83,18 @@ def test_voxels_that_are_not_finite_follow_the_rule_of_files(bundle) -> None:
     lowest[3, 4, 5] = lowest[20, 30, 10] = volume.array.min()
     broken = volume.array.copy()
     broken[3, 4, 5], broken[20, 30, 10] = np.nan, np.inf
-    masks = [bundle.segment(replace(volume, array=array)).array for array in (lowest, broken)]
+    masks = [bundle.predict(replace(volume, array=array)).mask.array for array in (lowest, broken)]
     assert masks[0].any()
     np.testing.assert_array_equal(*masks)
     broken[0] = np.nan
     with pytest.raises(InputError, match="voxels are NaN or infinite"):
-        bundle.segment(replace(volume, array=broken))
+        bundle.predict(replace(volume, array=broken))
 
 
 def test_mask_and_uncertainty_lie_where_the_inverse_transforms_put_them(bundle) -> None:
     volume = crop()
     # Another library, which `auto` takes after some images, rounds otherwise.
-    found = bundle.examine(volume, SegmentOptions(save_uncertainty=True, runtime="torch"))
+    found = bundle.predict(volume, SegmentOptions(save_uncertainty=True, runtime="torch"))
     mask, spread = by_monai(bundle, volume)
     np.testing.assert_array_equal(found.mask.array, mask)
     np.testing.assert_array_equal(found.mask.affine, volume.affine)
@@ -96,11 +102,11 @@ def test_mask_and_uncertainty_lie_where_the_inverse_transforms_put_them(bundle) 
     np.testing.assert_allclose(found.uncertainty_map.array * STEP, spread, atol=1e-5)
     assert mask.any()
     assert 0 < found.uncertainty < 1
-    np.testing.assert_array_equal(bundle.segment(volume).array, mask)
+    np.testing.assert_array_equal(bundle.predict(volume).mask.array, mask)
 
 
 def test_probabilities_add_up_to_one_and_their_largest_is_the_mask(bundle) -> None:
-    found = bundle.examine(crop(), SegmentOptions(save_probabilities=True))
+    found = bundle.predict(crop(), SegmentOptions(save_probabilities=True))
     values, volumes = zip(*found.probabilities(), strict=True)
     assert values == (0, 1, 2)
     stacked = np.stack([volume.array for volume in volumes])
@@ -110,41 +116,42 @@ def test_probabilities_add_up_to_one_and_their_largest_is_the_mask(bundle) -> No
     clear = top[-1] > top[-2] + 1
     assert clear.mean() > 0.99
     np.testing.assert_array_equal(stacked.argmax(axis=0)[clear], found.mask.array[clear])
-    assert not list(bundle.examine(crop()).probabilities())
+    assert not list(bundle.predict(crop()).probabilities())
 
 
 def test_a_level_gives_the_mask_of_its_head_and_keeps_the_heads_before_it(bundle) -> None:
     image, masks = crop((1.0, 1.0, 1.0)), []
     for level in (1, 2, 3):
-        part = bundle.network_at(level)
-        assert part is bundle.network_at(level)
+        (model,) = models(bundle)
+        part = model.network_at(level)
+        assert part is model.network_at(level)
         assert part.levels == list(range(1, level + 1))
-        found = bundle.examine(image, SegmentOptions(level=level))
-        pruned = replace(bundle, _network=bundle._network.pruned(level))
-        np.testing.assert_array_equal(found.mask.array, pruned.segment(image).array)
+        found = bundle.predict(image, SegmentOptions(level=level))
+        pruned = changed(bundle, network=model.network.pruned(level))
+        np.testing.assert_array_equal(found.mask.array, pruned.predict(image).mask.array)
         assert (found.uncertainty is None) == (level == 1)
         masks.append(found.mask.array)
     assert not np.array_equal(masks[0], masks[2])
-    np.testing.assert_array_equal(masks[2], bundle.segment(image).array)
+    np.testing.assert_array_equal(masks[2], bundle.predict(image).mask.array)
 
 
 def test_a_level_that_is_not_there_is_refused_before_any_case(folder: Path) -> None:
     with pytest.raises(InputError, match=r"no level L4; its network has L1, L2, L3"):
-        loaded.load(folder, SegmentOptions(level=4))
+        opened(folder, SegmentOptions(level=4))
     with pytest.raises(InputError, match="no levels"):
-        loaded.load(locate.find("em_window"), SegmentOptions(level=1))
+        opened(locate.find("em_window"), SegmentOptions(level=1))
 
 
 def test_mirroring_averages_over_mirrored_images(bundle) -> None:
     """In one tile, mirroring tiles is mirroring the image."""
-    assert bundle.mirrored == (0,)
-    volume, both = crop((1.0, 1.0, 1.0)), replace(bundle, mirrored=(0, 1))
-    found = both.examine(volume, SegmentOptions(tta="mirror", save_probabilities=True))
+    assert models(bundle)[0].mirrored == (0,)
+    volume, both = crop((1.0, 1.0, 1.0)), changed(bundle, mirrored=(0, 1))
+    found = both.predict(volume, SegmentOptions(tta="mirror", save_probabilities=True))
     sums = np.zeros((3, *volume.shape))
     for flips in np.ndindex(2, 2):
         axes = np.flatnonzero(flips)
         mirrored = replace(volume, array=np.flip(volume.array, axes).copy())
-        each = bundle.examine(mirrored, SegmentOptions(save_probabilities=True))
+        each = bundle.predict(mirrored, SegmentOptions(save_probabilities=True))
         sums += np.stack([np.flip(p.array, axes) for _, p in each.probabilities()])
     ours = np.stack([p.array for _, p in found.probabilities()])
     inner = (slice(None), *[slice(4, -4)] * 3)  # the border is mirrored up to other sizes
@@ -154,7 +161,7 @@ def test_mirroring_averages_over_mirrored_images(bundle) -> None:
 
 def test_a_network_that_saw_no_mirrored_image_is_shown_none(folder: Path) -> None:
     options, never = SegmentOptions(tta="mirror"), locate.find("ct_trunk_unetpp")
-    for refuse in (cost, lambda o, f: loaded.load(f, o)):
+    for refuse in (cost, lambda o, f: opened(f, o)):
         with pytest.raises(InputError, match="its training mirrored no image"):
             refuse(options, never)
 
@@ -183,8 +190,8 @@ def test_axes_that_training_mirrors(tmp_path: Path) -> None:
 
 def test_an_ensemble_of_the_same_bundle_is_that_bundle(folder: Path, bundle) -> None:
     options = SegmentOptions(ensemble=(folder,), save_probabilities=True, save_uncertainty=True)
-    both = replace(bundle, members=(bundle,))
-    found, alone = both.examine(crop(), options), bundle.examine(crop(), SegmentOptions())
+    both = Bundle(InProcess(2 * models(bundle)), options)
+    found, alone = both.predict(crop(), options), bundle.predict(crop(), SegmentOptions())
     different = np.count_nonzero(found.mask.array != alone.mask.array)
     assert different <= 1e-3 * found.mask.array.size  # ties of probabilities in 16 bits
     assert found.uncertainty == pytest.approx(0, abs=1e-4)
@@ -195,10 +202,10 @@ def test_an_ensemble_of_the_same_bundle_is_that_bundle(folder: Path, bundle) -> 
 def test_an_ensemble_averages_what_its_members_say(folder: Path) -> None:
     other = locate.find("hippocampus_unet3d")
     options = SegmentOptions(ensemble=(other,), save_probabilities=True, save_uncertainty=True)
-    both = tiny(loaded.load(folder, options))
-    found = both.examine(crop(), options)
+    both = tiny(opened(folder, options))
+    found = both.predict(crop(), options)
     alone = SegmentOptions(save_probabilities=True)
-    each = [one.examine(crop(), alone) for one in (replace(both, members=()), *both.members)]
+    each = [Bundle(InProcess((one,))).predict(crop(), alone) for one in models(both)]
     stacks = [np.stack([p.array for _, p in one.probabilities()]) for one in each]
     mean = np.mean(stacks, axis=0) * STEP
     ours = np.stack([p.array for _, p in found.probabilities()]) * STEP
@@ -212,43 +219,45 @@ def test_an_ensemble_averages_what_its_members_say(folder: Path) -> None:
 
 def test_an_ensemble_of_other_labels_is_refused_in_one_line(folder: Path) -> None:
     options = SegmentOptions(ensemble=(locate.find("ct_trunk_unetpp"),))
-    for refuse in (cost, lambda o, f: loaded.load(f, o)):
+    for refuse in (cost, lambda o, f: opened(f, o)):
         with pytest.raises(InputError, match="1 anterior hippocampus") as error:
             refuse(options, folder)
         assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="load the bundle with the options"):
-        loaded.load(folder).examine(crop(), options)
+        opened(folder).predict(crop(), options)
 
 
 def test_a_gentle_attempt_says_so(bundle) -> None:
-    found = bundle.examine(crop(), SegmentOptions(gentle=True))
+    found = bundle.predict(crop(), SegmentOptions(gentle=True))
     assert found.notes == ("computed in tiles of 48 × 32 × 48 voxels to save memory",)
     assert found.mask.shape == crop().shape
 
 
 def test_a_bundle_that_does_more_goes_its_own_way_or_is_refused(bundle) -> None:
-    steps = list(bundle._postprocessing.transforms)
+    steps = list(models(bundle)[0].postprocessing.transforms)
     more = Compose([*steps, Lambdad("pred", lambda mask: mask * 2)])
-    own = replace(bundle, _postprocessing=more, labels={2: "one", 4: "two"})
-    found = own.examine(crop())
-    np.testing.assert_array_equal(found.mask.array, bundle.segment(crop()).array * 2)
+    info = replace(bundle.info, labels={2: "one", 4: "two"})
+    own = changed(bundle, postprocessing=more, info=info)
+    found = own.predict(crop())
+    np.testing.assert_array_equal(found.mask.array, bundle.predict(crop()).mask.array * 2)
     assert found.uncertainty is None
     for options in (SegmentOptions(tta="mirror"), SegmentOptions(save_probabilities=True)):
         with pytest.raises(InputError, match="run it without"):
-            own.examine(crop(), options)
+            own.predict(crop(), options)
 
 
 def test_a_preprocessing_beyond_affines_goes_back_by_its_own_inverse(bundle) -> None:
     volume = crop()
     volume.array[:8] = 0
-    steps = list(bundle._preprocessing.transforms)
+    (model,) = models(bundle)
+    steps = list(model.preprocessing.transforms)
     place = next(k for k, step in enumerate(steps) if type(step).__name__ == "Spacingd")
     steps.insert(place, CropForegroundd("image", source_key="image", select_fn=lambda x: x > 0))
     preprocessing = Compose(steps)
-    argmax = bundle._postprocessing.transforms[0]
+    argmax = model.postprocessing.transforms[0]
     back = Invertd("pred", preprocessing, "image", nearest_interp=True, to_tensor=True)
-    own = replace(bundle, _preprocessing=preprocessing, _postprocessing=Compose([argmax, back]))
-    found = own.examine(volume, SegmentOptions(save_uncertainty=True))
+    own = changed(bundle, preprocessing=preprocessing, postprocessing=Compose([argmax, back]))
+    found = own.predict(volume, SegmentOptions(save_uncertainty=True))
     assert found.mask.shape == volume.shape
     assert not found.mask.array[:7].any()
     mask, spread = by_monai(own, volume)
@@ -332,19 +341,20 @@ def test_logits_may_be_inverted_before_the_argmax(folder: Path, tmp_path: Path, 
     argmax, invert, *rest = config["postprocessing"]["transforms"]
     config["postprocessing"]["transforms"] = [invert | {"nearest_interp": False}, argmax, *rest]
     path.write_text(json.dumps(config))
-    bundle = tiny(loaded.load(copy))
+    bundle = tiny(opened(copy))
     volume = crop(spacing)
-    assert bundle.takes_options
-    data = bundle._preprocessing({"image": volume})
+    (model,) = models(bundle)
+    assert model.inverse.of_logits
+    data = model.preprocessing({"image": volume})
     with torch.no_grad():
-        logits = bundle._inferer(data["image"][None], bundle._network)[0]
-    expected = bundle._postprocessing({**data, "pred": logits})["pred"]
-    found = bundle.examine(volume)
+        logits = model.inferer(data["image"][None], model.network)[0]
+    expected = model.postprocessing({**data, "pred": logits})["pred"]
+    found = bundle.predict(volume)
     assert found.notes == ()
     np.testing.assert_array_equal(found.mask.affine, volume.affine)
     differs = found.mask.array != np.asarray(expected[0]).astype(np.uint8)
     assert differs.mean() < 1e-4  # ties of rounding
-    nearest = tiny(loaded.load(folder)).examine(volume)
+    nearest = tiny(opened(folder)).predict(volume)
     assert (found.mask.array != nearest.mask.array).any()
 
 
@@ -384,10 +394,10 @@ def test_labels_never_go_back_by_interpolation(folder: Path, tmp_path: Path, in_
     volume = crop()
     for number, (wrong, right) in enumerate([(linear, list), (several, several_right)]):
         copies = [
-            tiny(loaded.load(changed_copy(folder, tmp_path / f"b{number}{k}", in_plane, change)))
+            tiny(opened(changed_copy(folder, tmp_path / f"b{number}{k}", in_plane, change)))
             for k, change in enumerate((wrong, right))
         ]
-        found, expected = (one.examine(volume) for one in copies)
+        found, expected = (one.predict(volume) for one in copies)
         assert expected.mask.array.max() == 2
         np.testing.assert_array_equal(found.mask.array, expected.mask.array)
         assert found.notes == (way_back.LABELS_BY_NEAREST,)
@@ -403,12 +413,12 @@ def test_logits_that_cannot_go_back_linearly_go_back_as_labels_by_the_nearest_vo
 
     volume = crop()
     linear, nearest = (
-        tiny(loaded.load(changed_copy(folder, tmp_path / change.__name__, "resized", change)))
+        tiny(opened(changed_copy(folder, tmp_path / change.__name__, "resized", change)))
         for change in (logits_first, list)
     )
-    found = linear.examine(volume)
+    found = linear.predict(volume)
     assert found.notes == ("labels went back to the image by the nearest voxel",)
-    np.testing.assert_array_equal(found.mask.array, nearest.examine(volume).mask.array)
+    np.testing.assert_array_equal(found.mask.array, nearest.predict(volume).mask.array)
 
 
 def test_a_mask_of_fractions_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -417,6 +427,6 @@ def test_a_mask_of_fractions_is_refused(folder: Path, tmp_path: Path) -> None:
         as_float = {"_target_": "CastToTyped", "keys": "pred", "dtype": "$np.float32"}
         return [argmax, as_float, steps[1] | {"nearest_interp": False}, *steps[2:]]
 
-    own = tiny(loaded.load(changed_copy(folder, tmp_path / "own", "resampled", own_argmax)))
+    own = tiny(opened(changed_copy(folder, tmp_path / "own", "resampled", own_argmax)))
     with pytest.raises(InputError, match=r"not labels.*nearest_interp"):
-        own.examine(crop())
+        own.predict(crop())

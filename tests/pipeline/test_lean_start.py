@@ -7,8 +7,8 @@ import sys
 import numpy as np
 
 from nestseg.bundle import locate
-from nestseg.bundle.loaded import load
 from nestseg_prep.volume import Volume
+from tests.opened import opened
 
 CODE = """
 import json, sys
@@ -16,12 +16,11 @@ from nestseg.bundle.lean_start import LEFT_OUT, import_monai
 import_monai()
 import numpy as np
 import torch
-from nestseg.bundle import locate
-from nestseg.bundle.loaded import load
+from nestseg.bundle.bundle import load_bundle
 from nestseg_prep.volume import Volume
 torch.set_num_threads(1)
 image = np.load(sys.argv[1])
-mask = load(locate.find("hippocampus_unetpp")).segment(Volume(image, np.eye(4))).array
+mask = load_bundle("hippocampus_unetpp").predict(Volume(image, np.eye(4))).mask.array
 absent = [name for name in (*LEFT_OUT, "sympy") if name in sys.modules]
 import ignite.engine
 print(json.dumps({"absent": absent, "mask": mask.tolist()}))
@@ -41,5 +40,5 @@ def test_a_lean_start_leaves_out_what_it_says_and_changes_no_mask(tmp_path):
     assert not done.returncode, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["absent"] == []
-    usual = load(locate.find("hippocampus_unetpp")).segment(Volume(image, np.eye(4))).array
+    usual = opened(locate.find("hippocampus_unetpp")).predict(Volume(image, np.eye(4))).mask.array
     assert np.mean(np.asarray(told["mask"]) == usual) > 0.999  # threads may differ

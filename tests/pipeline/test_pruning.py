@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from nestseg import cli
-from nestseg.bundle import loaded, locate, recipe
+from nestseg.bundle import locate, recipe
 from nestseg.bundle.options import SegmentOptions
 from nestseg.networks import GridUNet
 from nestseg.pruning import candidates, cost, record, scores, validation
@@ -30,6 +29,7 @@ from nestseg_prep.cohort import cases
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import write_nifti
 from nestseg_prep.volume import Volume
+from tests.opened import changed, models, opened
 
 BUNDLE = "hippocampus_unetpp"
 TEST_CASE = "of_the_test_set"
@@ -108,14 +108,15 @@ class Head(nn.Module):
 def test_a_pruned_bundle_gives_the_masks_of_its_head(
     levels: dict[int, Path], shape: tuple[int, int, int]
 ) -> None:
-    full = loaded.load(locate.find(BUNDLE))
+    full = opened(locate.find(BUNDLE))
     image = Volume(balls(shape, 0)[0], np.eye(4))  # a size that needs no padding at any level
     masks = []
     for level, folder in levels.items():
-        head: Any = Head(full._network, level).eval()
-        masks.append(loaded.load(folder).segment(image).array)
-        np.testing.assert_array_equal(masks[-1], replace(full, _network=head).segment(image).array)
-    np.testing.assert_array_equal(masks[-1], full.segment(image).array)
+        head: Any = Head(models(full)[0].network, level).eval()
+        masks.append(opened(folder).predict(image).mask.array)
+        whole = changed(full, network=head).predict(image)
+        np.testing.assert_array_equal(masks[-1], whole.mask.array)
+    np.testing.assert_array_equal(masks[-1], full.predict(image).mask.array)
     assert not np.array_equal(masks[0], masks[-1])  # the levels do differ
 
 
@@ -125,14 +126,14 @@ def test_a_pruned_bundle_gives_the_masks_of_the_option_in_larger_windows(tmp_pat
     shutil.copytree(source.parent / recipe.PARTS, tmp_path / recipe.PARTS)
     candidates.write_level(source, network, 2, tmp_path / "level_2")
     image = Volume(balls((500, 330, 1), 0)[0], np.eye(4))
-    full, pruned = loaded.load(source), loaded.load(tmp_path / "level_2")
-    mask = pruned.segment(image).array
+    full, pruned = opened(source), opened(tmp_path / "level_2")
+    mask = pruned.predict(image).mask.array
     assert mask.any()
     np.testing.assert_array_equal(
-        mask, full.examine(image, SegmentOptions(level=2, runtime="torch")).mask.array
+        mask, full.predict(image, SegmentOptions(level=2, runtime="torch")).mask.array
     )
-    asked = full.inferer_at(2)
-    assert pruned._inferer.roi_size_max == asked.roi_size_max > asked.roi_size
+    asked, (small,) = models(full)[0].inferer_at(2), models(pruned)
+    assert small.inferer.roi_size_max == asked.roi_size_max > asked.roi_size
     for name, text in recipe.render(tmp_path / "level_2").items():
         assert text == (tmp_path / "level_2" / "configs" / name).read_text()
 
@@ -149,7 +150,8 @@ def test_a_pruned_bundle_holds_a_part_of_the_weights_unchanged(levels: dict[int,
         assert {key.split(".")[1] for key in kept if key.startswith("heads")} == {f"x_0_{level}"}
         numbers = sum(tensor.numel() for tensor in kept.values())
         size = (folder / "models" / "model.pt").stat().st_size
-        assert numbers == loaded.load(folder).parameters
+        network = models(opened(folder))[0].network
+        assert numbers == sum(weight.numel() for weight in network.parameters())
         stored = sum(tensor.nbytes for tensor in kept.values())
         assert stored < size < stored + 20_000
         sizes.append(size)
@@ -336,7 +338,7 @@ def test_a_truth_with_other_labels_is_refused() -> None:
 
 
 def test_one_bad_case_is_named_and_counts_at_no_level(data: Path, levels: dict[int, Path]) -> None:
-    bundles = {level: loaded.load(levels[level]) for level in (1, 2)}
+    bundles = {level: opened(levels[level]) for level in (1, 2)}
     names = ("good_0.nii.gz", "bad.nii.gz", "gone.nii.gz")
     listed = [{key: str(data / f"{key}s" / name) for key in ("image", "label")} for name in names]
     truth = validation.truth_reader(locate.find(BUNDLE))
@@ -375,7 +377,7 @@ def test_planes_with_a_label_a_cell_are_scored_at_four_levels(
     folders = {level: tmp_path / f"level_{level}" for level in network.levels}
     for level, folder in folders.items():
         candidates.write_level(flat_bundle, network, level, folder)
-    bundles = {level: loaded.load(folder) for level, folder in folders.items()}
+    bundles = {level: opened(folder) for level, folder in folders.items()}
     picture, cells = (array[..., 5] for array in balls((48, 64, 12), 0))
     case = {}
     for key, pixels in (("image", picture.clip(0, 255)), ("label", cells * 100)):  # cells 100, 200
@@ -386,13 +388,13 @@ def test_planes_with_a_label_a_cell_are_scored_at_four_levels(
     image, label = (validation.read_image(case[key]) for key in ("image", "label"))
     assert set(np.unique(label.array)) == {0, 100, 200}
     for level, bundle in bundles.items():
-        mask = bundle.segment(image).array
+        mask = bundle.predict(image).mask.array
         both = 2 * np.sum((mask > 0) & (label.array > 0))
         (found,) = scored.levels[level]
         assert found.dice.tolist() == [
             pytest.approx(both / (np.sum(mask > 0) + np.sum(label.array > 0)))
         ]
-    np.testing.assert_array_equal(mask, loaded.load(flat_bundle).segment(image).array)
+    np.testing.assert_array_equal(mask, opened(flat_bundle).predict(image).mask.array)
 
 
 # --- the whole way -----------------------------------------------------------------------------
@@ -445,14 +447,15 @@ def pruned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_record_says_what_was_measured_and_what_was_not(pruned: Path, data: Path) -> None:
     made = record.read(pruned)
-    source = loaded.load(locate.find(BUNDLE))
-    assert made.source.weights_sha256 == source.weights_sha256
+    source = opened(locate.find(BUNDLE))
+    assert made.source.weights_sha256 == source.info.weights_sha256
     assert [failure.case for failure in made.scoring.failed] == ["bad.nii.gz"]
     assert (made.scoring.cases, made.scoring.scored, made.timing.cases) == (3, 2, 2)
     assert [level.level for level in made.levels] == [1, 2, 3]
-    assert [level.parameters for level in made.levels][-1] < source.parameters  # two heads fewer
+    parameters = sum(weight.numel() for weight in models(source)[0].network.parameters())
+    assert [level.parameters for level in made.levels][-1] < parameters  # two heads fewer
     for level in made.levels:
-        assert set(level.dice_by_label) == set(source.labels.values())
+        assert set(level.dice_by_label) == set(source.info.labels.values())
         assert level.ms > 0
         assert level.mb is not None  # on Linux
         assert 4 * level.parameters / 1e6 < level.mb < 2000
@@ -463,10 +466,10 @@ def test_the_record_says_what_was_measured_and_what_was_not(pruned: Path, data: 
 
 def test_the_pruned_bundle_is_a_bundle_that_says_what_it_is(pruned: Path) -> None:
     made = record.read(pruned)
-    bundle = loaded.load(pruned)
+    bundle = opened(pruned).info
     assert bundle.weights_sha256 == made.weights_sha256
     assert bundle.version == f"{made.source.version}+l{made.chosen.level}"
-    assert loaded.load(locate.find(BUNDLE)).uncertainty_at_most == 0.0239
+    assert opened(locate.find(BUNDLE)).info.uncertainty_at_most == 0.0239
     assert bundle.uncertainty_at_most is None  # that of the whole network says nothing of a part
     metadata = json.loads((pruned / "configs" / "metadata.json").read_text())
     assert metadata["version"] in metadata["changelog"]
@@ -493,9 +496,10 @@ def test_nothing_but_the_bundle_was_written(pruned: Path) -> None:
 def test_heads_with_the_padding_of_the_full_network_score_as_the_page_says(
     shared_data: Path,
 ) -> None:
-    full = loaded.load(locate.find(BUNDLE))
-    levels = full._network.levels
-    bundles = {k: replace(full, _network=Head(full._network, k).eval()) for k in levels}
+    full = opened(locate.find(BUNDLE))
+    network: Any = models(full)[0].network
+    levels = network.levels
+    bundles = {k: changed(full, network=Head(network, k).eval()) for k in levels}
     listed = cases(shared_data / "volumes" / "hippocampus_msd04", "val")
     truth = validation.truth_reader(locate.find(BUNDLE))
     found = validation.score_levels(bundles, listed, truth, 1.0).levels

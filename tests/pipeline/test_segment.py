@@ -10,7 +10,8 @@ import pytest
 from scipy import ndimage
 
 from nestseg.batch.cases import Names
-from nestseg.bundle import loaded, locate
+from nestseg.bundle import locate
+from nestseg.bundle.bundle import Bundle
 from nestseg.cli.manner import Manner
 from nestseg.cli.segment import run as segment
 from nestseg_prep.dicom.scan import scan
@@ -18,14 +19,15 @@ from nestseg_prep.nifti import read_nifti, write_nifti
 from nestseg_prep.picture import read_picture
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
+from tests.opened import opened
 
 BUNDLE = "hippocampus_unetpp"
 HERE = Manner(workers=0)  # no process to wait for
 
 
 @pytest.fixture(scope="module")
-def bundle() -> loaded.LoadedBundle:
-    return loaded.load(locate.find(BUNDLE))
+def bundle() -> Bundle:
+    return opened(locate.find(BUNDLE))
 
 
 def rotation(degrees: float, spacing: tuple[float, float, float]) -> np.ndarray:
@@ -48,9 +50,9 @@ def template_crop() -> Volume:
 
 
 def test_the_hippocampus_of_the_template_is_found_in_one_piece(
-    bundle: loaded.LoadedBundle,
+    bundle: Bundle,
 ) -> None:
-    mask = bundle.segment(template_crop()).array > 0
+    mask = bundle.predict(template_crop()).mask.array > 0
     pieces, _ = ndimage.label(mask)
     assert 1500 < mask.sum() < 6000  # voxels of 1 mm³
     assert np.bincount(pieces[mask]).max() > 0.9 * mask.sum()
@@ -59,7 +61,7 @@ def test_the_hippocampus_of_the_template_is_found_in_one_piece(
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
 @pytest.mark.parametrize("flip", [(1, 1, 1), (-1, 1, -1)])
 def test_the_mask_does_not_depend_on_how_the_voxels_are_stored(
-    bundle: loaded.LoadedBundle, axes: tuple[int, ...], flip: tuple[int, ...]
+    bundle: Bundle, axes: tuple[int, ...], flip: tuple[int, ...]
 ) -> None:
     image = template_crop()
     turn = nib.orientations.axcodes2ornt("RAS")[list(axes)]
@@ -67,23 +69,23 @@ def test_the_mask_does_not_depend_on_how_the_voxels_are_stored(
     to_stored = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), turn)
     stored = nib.orientations.apply_orientation(image.array, to_stored)
     affine = image.affine @ nib.orientations.inv_ornt_aff(to_stored, image.shape)
-    mask = bundle.segment(Volume(stored, affine))
+    mask = bundle.predict(Volume(stored, affine)).mask
     assert mask.shape == stored.shape
     np.testing.assert_array_equal(mask.affine, affine)
-    expected = nib.orientations.apply_orientation(bundle.segment(image).array, to_stored)
+    expected = nib.orientations.apply_orientation(bundle.predict(image).mask.array, to_stored)
     np.testing.assert_array_equal(mask.array, expected)
 
 
 def test_the_mask_of_an_oblique_image_of_unequal_spacing_lies_on_its_voxels(
-    bundle: loaded.LoadedBundle,
+    bundle: Bundle,
 ) -> None:
     image = template_crop()
     coarse = Volume(image.array[:, ::2], image.affine @ np.diag([1.0, 2.0, 1.0, 1.0]))
     oblique = Volume(coarse.array, rotation(4.0, (1.0, 2.0, 1.0)))
-    mask = bundle.segment(oblique)
+    mask = bundle.predict(oblique).mask
     assert mask.shape == oblique.shape
     np.testing.assert_array_equal(mask.affine, oblique.affine)
-    fine = bundle.segment(image).array[:, ::2] > 0
+    fine = bundle.predict(image).mask.array[:, ::2] > 0
     overlap = 2 * np.sum(fine & (mask.array > 0)) / (fine.sum() + np.sum(mask.array > 0))
     assert overlap > 0.75  # half a voxel of shift would cost more than the coarse slices do
 

@@ -12,17 +12,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from nestseg.batch import staging
 from nestseg.batch.failures import InputChanged, judge
 from nestseg.batch.jobs import Job, Outcome, Settings
 from nestseg.batch.states import Cause, Facts, Flag, Output
-from nestseg.bundle.info import BundleInfo
-from nestseg.bundle.options import SegmentOptions
-from nestseg.outputs.plausibility import flags, unlike_training
-from nestseg.outputs.segmentation import Segmentation
-from nestseg.outputs.volumetry import sizes
+from nestseg.outputs.segmentation import Prediction
 from nestseg_prep import process_memory
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.plausible import doubts
@@ -30,10 +26,7 @@ from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
 
 if TYPE_CHECKING:
-    from nestseg.bundle.caged import CagedBundle
-    from nestseg.bundle.loaded import LoadedBundle
-
-Bundle: TypeAlias = "LoadedBundle | CagedBundle"
+    from nestseg.bundle.bundle import Bundle
 
 
 @dataclass
@@ -50,7 +43,7 @@ class Work:
 
     job: Job
     image: Volume | None = None
-    result: Segmentation | None = None
+    result: Prediction | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     failure: tuple[Cause, str] | None = None
 
@@ -82,7 +75,7 @@ def infer(work: Work, bundle: Bundle, settings: Settings) -> Work:
     with _stage(work, "infer"):
         if work.image is not None:
             options = replace(settings.options, gentle=work.job.gentle)
-            work.result = bundle.examine(work.image, options)
+            work.result = bundle.predict(work.image, options)
     return work
 
 
@@ -93,11 +86,8 @@ def write(work: Work, bundle: Bundle, settings: Settings) -> Outcome:
     known = Facts()
     with _stage(work, "write"):
         if work.image is not None and work.result is not None:
-            options = replace(settings.options, gentle=job.gentle)
-            known = _facts(work, work.image, work.result, bundle, options)
-            outputs, lacking = staging.stage(
-                work.image, work.result, known.volumes_ml, job, bundle, settings
-            )
+            known = _facts(work, work.image, work.result)
+            outputs, lacking = staging.stage(work.image, work.result, job, bundle.info, settings)
             known = replace(known, notes=(*known.notes, *lacking))
     cause, reason = work.failure or (None, "")
     if cause is not None:
@@ -111,20 +101,16 @@ def write(work: Work, bundle: Bundle, settings: Settings) -> Outcome:
     return Outcome(job.name, job.attempt, cause, reason, outputs, facts, worker_name())
 
 
-def _facts(
-    work: Work, image: Volume, result: Segmentation, bundle: BundleInfo, options: SegmentOptions
-) -> Facts:
+def _facts(work: Work, image: Volume, result: Prediction) -> Facts:
     """What image and mask say by themselves; warnings that the scan gave stand with the series."""
     known = {one.code for one in work.job.ref.findings}
     seen = [one for one in doubts(image, work.job.ref) if one.code not in known]
-    measured = sizes(result.mask, bundle.labels)
     return Facts(
-        **asdict(measured),
+        **asdict(result.sizes),
         uncertainty=result.uncertainty,
         flags=(
             *(Flag(str(one.code), one.sentence) for one in seen),
-            *unlike_training(result.uncertainty, bundle.uncertainty_limit(options)),
-            *flags(result.mask, bundle.labels, bundle.expected, measured.volumes_ml),
+            *result.flags,
         ),
         notes=result.notes,
         computed_by=result.computed_by,

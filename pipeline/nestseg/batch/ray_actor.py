@@ -18,15 +18,14 @@ from nestseg.batch.worker import (
 from nestseg_prep.errors import InputError, describe
 
 if TYPE_CHECKING:
-    from nestseg.bundle.caged import CagedBundle
-    from nestseg.bundle.loaded import LoadedBundle
+    from nestseg.bundle.bundle import Bundle
 
 
 class CaseActor:
     """A worker that Ray starts; see :mod:`nestseg.batch.worker`."""
 
     def __init__(self) -> None:
-        self._bundle: LoadedBundle | CagedBundle | None = None
+        self._bundle: Bundle | None = None
         self._settings: Settings | None = None
 
     def load(self, settings: Settings, limits: Limits) -> Loaded | Refused:

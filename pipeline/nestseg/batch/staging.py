@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from nestseg.batch.jobs import Job, Settings
@@ -12,7 +12,7 @@ from nestseg.bundle.info import BundleInfo
 from nestseg.bundle.manifest import digest
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg.outputs.preview import draw_preview, write_png
-from nestseg.outputs.segmentation import STEP, Segmentation
+from nestseg.outputs.segmentation import STEP, Prediction
 from nestseg.outputs.snapshot import snapshot
 from nestseg_prep.nifti import write_nifti
 from nestseg_prep.nifti_header import LABELS, MAP
@@ -24,8 +24,7 @@ Files = Iterator[tuple[str, Path]]
 
 def stage(
     image: Volume,
-    result: Segmentation,
-    sizes: Mapping[str, float],
+    result: Prediction,
     job: Job,
     bundle: BundleInfo,
     settings: Settings,
@@ -45,7 +44,7 @@ def stage(
     files += [*_snapshot(image, result.mask, job, bundle), *_maps(result, job)]
     notes: tuple[str, ...] = ()
     if settings.dicom and job.ref.kind == "dicom":  # other files have no patient to refer to
-        made, notes = _dicom(result.mask, sizes, job, bundle, settings.dicom)
+        made, notes = _dicom(result, job, bundle, settings.dicom)
         files += made
     return tuple(_output(role, path, job.staging) for role, path in files), notes
 
@@ -74,7 +73,7 @@ def _snapshot(image: Volume, mask: Volume, job: Job, bundle: BundleInfo) -> File
     yield "snapshot", path
 
 
-def _maps(result: Segmentation, job: Job) -> Files:
+def _maps(result: Prediction, job: Job) -> Files:
     """Uncertainty and probabilities, where they were asked for."""
     if result.uncertainty_map is not None:
         path = job.staging / f"{job.name}_uncertainty.nii.gz"
@@ -87,7 +86,7 @@ def _maps(result: Segmentation, job: Job) -> Files:
 
 
 def _dicom(
-    mask: Volume, sizes: Mapping[str, float], job: Job, bundle: BundleInfo, encoding: Encoding
+    result: Prediction, job: Job, bundle: BundleInfo, encoding: Encoding
 ) -> tuple[list[tuple[str, Path]], tuple[str, ...]]:
     """SEG and SR, or why there are none; the NIfTI mask does not depend on them."""
     # Imported here: highdicom costs half a second, and most runs write no DICOM.
@@ -98,7 +97,9 @@ def _dicom(
     algorithm = Algorithm(bundle.name, bundle.version, bundle.weights_sha256, bundle.segment_codes)
     stem = job.staging / job.name
     try:
-        files = write_results(mask, job.ref, sizes, bundle.labels, algorithm, stem, encoding)
+        files = write_results(
+            result.mask, job.ref, result.volumes, bundle.labels, algorithm, stem, encoding
+        )
     except NotReferableError as error:
         return [], (f"No DICOM SEG and SR: {error}.",)
     return [("seg", files.seg), ("sr", files.sr)], ()

@@ -27,8 +27,7 @@ from nestseg_prep.errors import InputError, describe
 
 if TYPE_CHECKING:
     from nestseg.batch.case import Work
-    from nestseg.bundle.caged import CagedBundle
-    from nestseg.bundle.loaded import LoadedBundle
+    from nestseg.bundle.bundle import Bundle
 
 _FILES = 4096  # open at once
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
@@ -65,38 +64,33 @@ def start_lean(settings: Settings) -> None:
         lean_start.import_monai()
 
 
-def load(settings: Settings, limits: Limits | None = None) -> LoadedBundle | CagedBundle:
+def load(settings: Settings, limits: Limits | None = None) -> Bundle:
     """Load the bundle of a run, in cages if it needs them, with as many threads as it may use.
 
     Raises:
         InputError: it cannot be loaded, or not on the device.
     """
     # Imported here: the limits of the process come first, torch after them.
-    from nestseg.bundle.caged import CagedBundle, open_bundle  # noqa: PLC0415
+    from nestseg.bundle.bundle import load_bundle  # noqa: PLC0415
 
     memory_mb = limits.memory_mb if limits else None
-    bundle = open_bundle(
+    bundle = load_bundle(
         settings.bundle,
         settings.options,
         threads=settings.threads,
         memory_mb=memory_mb,
         ahead=True,
     )
-    if settings.threads and not isinstance(bundle, CagedBundle):
-        import torch  # noqa: PLC0415  the parent of a cage needs none
-
-        torch.set_num_threads(settings.threads)
-    there = str(bundle.device).split(":", maxsplit=1)[0]
+    there = bundle.device.split(":", maxsplit=1)[0]
     if settings.device and settings.device.split(":", maxsplit=1)[0] != there:
         raise InputError(f"--device {settings.device}: the bundle computes on {there}")
     return bundle
 
 
-def describe_bundle(bundle: LoadedBundle | CagedBundle) -> Loaded:
+def describe_bundle(bundle: Bundle) -> Loaded:
     """What a runner wants to know of a bundle."""
-    return Loaded(
-        bundle.name, bundle.version, bundle.weights_sha256, bundle.labels, str(bundle.device)
-    )
+    info = bundle.info
+    return Loaded(info.name, info.version, info.weights_sha256, info.labels, bundle.device)
 
 
 class _Worker:
@@ -105,7 +99,7 @@ class _Worker:
     def __init__(
         self,
         connection: Connection[Any, Any],
-        bundle: LoadedBundle | CagedBundle,
+        bundle: Bundle,
         settings: Settings,
     ) -> None:
         from nestseg.batch import case  # noqa: PLC0415

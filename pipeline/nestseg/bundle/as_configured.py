@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,10 @@ from monai.transforms import Compose, Invertd, SaveImage, SaveImaged, SpatialRes
 
 from nestseg.bundle import packages, way_back
 from nestseg.bundle.building import root_cause
-from nestseg.bundle.info import input_channels
+from nestseg.bundle.model import Model
 from nestseg_prep.affine import corner_distance
 from nestseg_prep.errors import InputError
 from nestseg_prep.volume import Volume
-
-if TYPE_CHECKING:
-    from nestseg.bundle.loaded import LoadedBundle
 
 _SIDE: Final = 8  # voxels of what a postprocessing is probed with
 _SURE: Final = 20.0  # a logit that any threshold and softmax takes for certain
@@ -28,11 +25,11 @@ _SAME_PLACE_MM: Final = 1e-3
 Array = npt.NDArray[Any]
 
 
-def mask(bundle: LoadedBundle, volume: Volume) -> Array:
+def mask(model: Model, volume: Volume) -> Array:
     """The labels that a bundle's own inferer and postprocessing give an image.
 
     Args:
-        bundle: loaded.
+        model: of the bundle.
         volume: the image.
 
     Returns:
@@ -43,17 +40,17 @@ def mask(bundle: LoadedBundle, volume: Volume) -> Array:
             no label map.
         RuntimeError: it lies on another grid than the image.
     """
-    data, image = bundle.preprocessed(volume)
+    data, image = model.preprocessed(volume)
     try:
-        with torch.no_grad(), _precision(bundle):
-            found = bundle._inferer(image[None].to(bundle.device), bundle.network_at(None))
+        with torch.no_grad(), _precision(model):
+            found = model.inferer(image[None].to(model.device), model.network_at(None))
     except Exception as error:
-        raise _explained(error, bundle, image.shape[0]) from error
-    labels = bundle._postprocessing({**data, "pred": found[0]})["pred"]
-    labels = _resampled(labels_of_channels(labels, bundle.first, bundle.name), volume, bundle)
-    kind = np.uint8 if max(bundle.labels, default=0) < 256 else np.uint16
+        raise _explained(error, model, image.shape[0]) from error
+    labels = model.postprocessing({**data, "pred": found[0]})["pred"]
+    labels = _resampled(labels_of_channels(labels, model.first, model.info.name), volume, model)
+    kind = np.uint8 if max(model.info.labels, default=0) < 256 else np.uint16
     array = way_back.on_source_grid(labels, volume, kind)
-    _check_named(array, bundle)
+    model.info.check_named(array)
     return array
 
 
@@ -140,52 +137,41 @@ def labels_of_channels(found: Any, first: int, bundle: str) -> Any:
     return MetaTensor(merged, affine=found.affine, meta=found.meta)
 
 
-def _precision(bundle: LoadedBundle) -> Any:
+def _precision(model: Model) -> Any:
     """Half precision where MONAI's evaluator computes in it: on a GPU, with ``amp``."""
-    if bundle.amp and bundle.device.type == "cuda":
+    if model.amp and model.device.type == "cuda":
         return torch.autocast("cuda")
     return nullcontext()
 
 
-def _explained(error: Exception, bundle: LoadedBundle, channels: int) -> Exception:
+def _explained(error: Exception, model: Model, channels: int) -> Exception:
     """The error, or a better one: a missing package, or an image of too few channels."""
-    if why := packages.missing(root_cause(error), bundle.metadata):
-        return InputError(f"{bundle.name}: {why}")
-    if isinstance(error, RuntimeError) and channels < (wanted := input_channels(bundle.metadata)):
+    if why := packages.missing(root_cause(error), model.info.metadata):
+        return InputError(f"{model.info.name}: {why}")
+    if isinstance(error, RuntimeError) and channels < (wanted := model.info.input_channels):
         return InputError(
-            f"{bundle.name}: its network takes {wanted} channels, the image has "
+            f"{model.info.name}: its network takes {wanted} channels, the image has "
             f"{channels}; a bundle that takes several images of a patient at once needs "
             "`python -m monai.bundle run`"
         )
     return error
 
 
-def _resampled(found: Any, volume: Volume, bundle: LoadedBundle) -> Any:
+def _resampled(found: Any, volume: Volume, model: Model) -> Any:
     """The labels on the voxels of the image, if it is ``SaveImaged`` that takes them there."""
     same = tuple(found.shape[1:]) == volume.shape and (
         corner_distance(found.affine, volume.affine, volume.shape) <= _SAME_PLACE_MM
     )
     if same:
         return found
-    if not bundle.saver_resamples:
+    if not model.saver_resamples:
         sides = " × ".join(map(str, found.shape[1:]))
         raise InputError(
-            f"{bundle.name}: its postprocessing leaves the mask on a grid of {sides} voxels, not "
-            "that of the image; add Invertd of the preprocessing to it"
+            f"{model.info.name}: its postprocessing leaves the mask on a grid of {sides} voxels, "
+            "not that of the image; add Invertd of the preprocessing to it"
         )
     move = SpatialResample(mode="nearest", padding_mode="border", dtype=np.float64)
     return move(found, dst_affine=torch.as_tensor(volume.affine), spatial_size=volume.shape)
-
-
-def _check_named(array: Array, bundle: LoadedBundle) -> None:
-    """A label that nobody can name must not be stored under a wrong name, or under none."""
-    unknown = set(np.unique(array).tolist()) - {0, *bundle.labels}
-    if unknown:
-        listed = ", ".join(map(str, sorted(unknown)[:3]))
-        raise InputError(
-            f"{bundle.name}: its mask has the value {listed}, and its metadata.json names "
-            f"{', '.join(map(str, bundle.labels))}; correct channel_def"
-        )
 
 
 def without_savers(postprocessing: Compose) -> tuple[Compose, bool]:

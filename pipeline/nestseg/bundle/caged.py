@@ -11,33 +11,22 @@ import os
 import re
 import signal
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from nestseg.bundle import cage, keeper, locate, trust
+from nestseg.bundle import cage, keeper, locate
 from nestseg.bundle.channel import Array, Channel, ChannelError
-from nestseg.bundle.info import (
-    BundleInfo,
-    checked_labels,
-    names_of_values,
-    read_config,
-    read_info,
-    read_metadata,
-    weights_digest,
-)
+from nestseg.bundle.info import BundleInfo, read_info, weights_digest
 from nestseg.bundle.kernel import Grants
 from nestseg.bundle.options import SegmentOptions
-from nestseg.outputs.segmentation import Segmentation
+from nestseg.outputs.segmentation import Prediction
 from nestseg_prep import process_memory
 from nestseg_prep.errors import InputError
 from nestseg_prep.volume import Volume
-
-if TYPE_CHECKING:
-    from nestseg.bundle.loaded import LoadedBundle
 
 _LABEL_TYPES: Final = ("uint8", "uint16")
 _STORED: Final = ("uint16",)
@@ -168,15 +157,27 @@ class Caged:
             raise BundleProcessError("the bundle took too long and was ended")
 
 
+class Limits(NamedTuple):
+    """What a cage may use.
+
+    Attributes:
+        threads: of the computation; 0 for what the environment says.
+        memory_mb: of its own data, in units of 10⁶ bytes.
+        ahead: whether a cage for the next image is loaded as soon as one image is done.
+    """
+
+    threads: int = 0
+    memory_mb: int | None = None
+    ahead: bool = False
+
+
 class _Server(Caged):
     """A bundle in a cage, ready for one image."""
 
-    def __init__(
-        self, bundle: Path, options: SegmentOptions, threads: int, memory_mb: int | None
-    ) -> None:
+    def __init__(self, bundle: Path, options: SegmentOptions, limits: Limits) -> None:
         folders = (bundle, *options.ensemble)
-        variables = {"OMP_NUM_THREADS": str(threads)} if threads else {}
-        grants = Grants(read=(locate.home(), *folders), memory_mb=memory_mb)
+        variables = {"OMP_NUM_THREADS": str(limits.threads)} if limits.threads else {}
+        grants = Grants(read=(locate.home(), *folders), memory_mb=limits.memory_mb)
         super().__init__("nestseg.bundle.caged_worker", grants, variables)
         self._ready: dict[str, Any] | None = None
         self.send({"bundles": [str(one) for one in folders], "options": options.settings()})
@@ -187,7 +188,7 @@ class _Server(Caged):
             self._ready = self.ask()
         return self._ready
 
-    def examine(self, volume: Volume, options: SegmentOptions) -> Segmentation:
+    def predict(self, volume: Volume, options: SegmentOptions) -> Prediction:
         """Segment the image; probabilities come one by one as they are asked for."""
         self.ready()
         self.send(
@@ -201,13 +202,13 @@ class _Server(Caged):
         mask = self._map(volume, _LABEL_TYPES)
         uncertainty_map = self._map(volume, _STORED) if answer["uncertainty_map"] else None
         following = partial(self._map, volume, _STORED)
-        return Segmentation(
+        return Prediction(
             mask,
             answer["uncertainty"],
             uncertainty_map,
             tuple(answer["notes"]),
             answer["computed_by"],
-            (following,) * answer["probabilities"],
+            _probability=(following,) * answer["probabilities"],
         )
 
     def _map(self, volume: Volume, types: tuple[str, ...]) -> Volume:
@@ -215,106 +216,53 @@ class _Server(Caged):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CagedBundle(BundleInfo):
-    """A bundle whose code runs in cages; it segments as a ``LoadedBundle`` does.
+class Cages:
+    """A bundle whose code runs in cages, one for each image.
 
     Attributes:
+        info: what the bundle says of itself, with the digest of its weights.
         device: where it computes.
     """
 
+    info: BundleInfo
     device: str
     _folder: Path
     _options: SegmentOptions
-    _threads: int
-    _memory_mb: int | None
-    _ahead: bool
+    _limits: Limits
     _spare: list[_Server] = field(default_factory=list)
 
-    def segment(self, volume: Volume) -> Volume:
-        """Label every voxel of an image: the mask of :meth:`examine`."""
-        return self.examine(volume).mask
-
-    def examine(self, volume: Volume, options: SegmentOptions | None = None) -> Segmentation:
-        """Label every voxel of an image in a process of its own.
-
-        Args:
-            volume: the image, true values. Neither UIDs nor paths reach the cage.
-            options: what else to compute, and how; those that the bundle was loaded with.
-
-        Raises:
-            InputError: the bundle cannot do what the options ask for.
-            MemoryError: it ran out of memory.
-            BundleCodeError: its code failed.
-            BundleProcessError: its process died.
-        """
-        options = options or self._options
+    def predict(self, volume: Volume, options: SegmentOptions) -> Prediction:
+        """Label every voxel of an image; see :meth:`nestseg.bundle.bundle.Bundle.predict`."""
         server = self._spare.pop() if self._spare else None
         if server is None or not server.alive:
             server = self._start()
         try:
-            result = server.examine(volume, options)
-            self._check_labels(result.mask)
+            result = server.predict(volume, options)
+            self.info.check_named(result.mask.array)
             if not options.save_probabilities:  # they come later
                 server.close()
             return result
         finally:
-            if self._ahead:  # it loads while this result is written and the next image is read
+            if self._limits.ahead:  # it loads while this result is written and the next one is read
                 self._spare.append(self._start())
 
-    def _check_labels(self, mask: Volume) -> None:
-        known = np.zeros(2**16, bool)
-        known[[0, *self.labels]] = True
-        strange = mask.array[~known[mask.array]]
-        if strange.size:
-            raise InputError(
-                f"{self.name}: its mask holds label {strange[0]}, which its metadata do not name; "
-                "correct channel_def in metadata.json"
-            )
-
     def _start(self) -> _Server:
-        return _Server(self._folder, self._options, self._threads, self._memory_mb)
+        return _Server(self._folder, self._options, self._limits)
 
 
-def open_bundle(
-    bundle: Path,
-    options: SegmentOptions | None = None,
-    *,
-    threads: int = 0,
-    memory_mb: int | None = None,
-    ahead: bool = False,
-) -> LoadedBundle | CagedBundle:
-    """Load a bundle: in this process if it came with nestseg or is trusted, else in a cage.
+def load(bundle: Path, options: SegmentOptions, limits: Limits) -> Cages:
+    """Load a bundle in a cage.
 
     Args:
         bundle: its folder.
         options: what it will be asked for; the ensemble is loaded with it.
-        threads: of the computation in a cage; 0 for what the environment says.
-        memory_mb: limit of a cage's own data, in units of 10⁶ bytes.
-        ahead: whether a cage for the next image is loaded as soon as one image is done.
+        limits: of each cage.
 
     Raises:
         InputError: the bundle cannot be loaded, or not be caged on this system.
     """
-    options = options or SegmentOptions()
-    if not any(map(trust.needs_cage, (bundle, *options.ensemble))):
-        from nestseg.bundle import loaded  # noqa: PLC0415  the parent of a cage needs no torch
-
-        return loaded.load(bundle, options)
-    return open_caged(bundle, options, threads=threads, memory_mb=memory_mb, ahead=ahead)
-
-
-def open_caged(
-    bundle: Path,
-    options: SegmentOptions | None = None,
-    *,
-    threads: int = 0,
-    memory_mb: int | None = None,
-    ahead: bool = False,
-) -> CagedBundle:
-    """Load a bundle in a cage, trusted or not; arguments and errors as of :func:`open_bundle`."""
-    options = options or SegmentOptions()
-    info = read_info(bundle, None)
-    server = _Server(bundle, options, threads, memory_mb)
+    info = read_info(bundle)
+    server = _Server(bundle, options, limits)
     try:
         answer = server.ready()
     except (BundleProcessError, BundleCodeError) as error:
@@ -323,43 +271,35 @@ def open_caged(
         raise InputError(
             f"{bundle.name}: out of memory while loading; allow or find more"
         ) from None
-    device = answer.get("device")
-    if not isinstance(device, str) or not re.fullmatch(r"[a-z]{2,8}(:\d{1,3})?", device):
-        server.close()
-        raise InputError(f"{bundle.name}: its device is not one of torch's; check its config")
     try:
-        told = _told(bundle, answer)
+        told = _told(bundle, info, answer)
     except InputError:
         server.close()
         raise
-    return CagedBundle(
-        **{one.name: getattr(info, one.name) for one in fields(info)} | told,
-        device=device,
+    return Cages(
+        info=told,
+        device=answer["device"],
         _folder=bundle,
         _options=options,
-        _threads=threads,
-        _memory_mb=memory_mb,
-        _ahead=ahead,
+        _limits=limits,
         _spare=[server],
     )
 
 
-def _told(bundle: Path, answer: dict[str, Any]) -> dict[str, Any]:
+def _told(bundle: Path, info: BundleInfo, answer: dict[str, Any]) -> BundleInfo:
     """What only the code of a bundle can tell of it: its weights, and the values of its labels.
 
     Raises:
         InputError: the weights lie outside of the bundle, or the answer is not of the agreed form.
     """
-    weights, values = answer.get("weights"), answer.get("values")
+    device, weights, values = (answer.get(name) for name in ("device", "weights", "values"))
+    if not isinstance(device, str) or not re.fullmatch(r"[a-z]{2,8}(:\d{1,3})?", device):
+        raise InputError(f"{bundle.name}: its device is not one of torch's; check its config")
     sound = isinstance(weights, str) and isinstance(values, list) and len(values) < 2**16
     if not sound or not all(map(_is_pair, values or ())):
         raise InputError(f"{bundle.name}: its process told nonsense of it; do not use it")
-    told: dict[str, Any] = {"weights_sha256": weights_digest(bundle, Path(str(weights)))}
-    if values:
-        metadata, config = read_metadata(bundle), read_config(bundle)
-        if labels := names_of_values(metadata, config, dict(values)):
-            told["labels"] = checked_labels(bundle.name, labels)
-    return told
+    digest = weights_digest(bundle, Path(str(weights)))
+    return replace(info.with_values(dict(values or ())), weights_sha256=digest)
 
 
 def _is_pair(found: Any) -> bool:

@@ -12,7 +12,7 @@ from nestseg.bundle import lean_start
 from nestseg.bundle.channel import Channel, ChannelError
 from nestseg.bundle.familiar import is_familiar
 from nestseg.bundle.options import SegmentOptions
-from nestseg.outputs.segmentation import Segmentation
+from nestseg.outputs.segmentation import Prediction
 from nestseg_prep import process_memory
 from nestseg_prep.errors import InputError, describe
 from nestseg_prep.volume import Volume
@@ -48,19 +48,19 @@ def _serve(channel: Channel) -> None:
     options = SegmentOptions(**request["options"], ensemble=tuple(ensemble))
     if all(map(is_familiar, (first, *ensemble))):
         lean_start.import_monai()
-    from nestseg.bundle import loaded  # noqa: PLC0415  torch comes after what makes it smaller
+    from nestseg.bundle import in_process  # noqa: PLC0415  torch comes after what makes it smaller
 
-    bundle = loaded.load(first, options)
-    values = sorted(bundle.channel_of.items())
-    weights = bundle.weights.as_posix()
-    channel.send({"device": str(bundle.device), "weights": weights, "values": values})
+    loaded = in_process.load(first, options)
+    values = sorted(loaded.models[0].channel_of.items())
+    weights = loaded.models[0].weights.as_posix()
+    channel.send({"device": loaded.device, "weights": weights, "values": values})
     request = channel.receive()
     options = SegmentOptions(**request["options"], ensemble=tuple(ensemble))
     volume = Volume(channel.receive_array(), np.array(request["affine"]))
-    _send(channel, bundle.examine(volume, options))
+    _send(channel, loaded.predict(volume, options))
 
 
-def _send(channel: Channel, result: Segmentation) -> None:
+def _send(channel: Channel, result: Prediction) -> None:
     maps = result.uncertainty_map
     channel.send(
         {

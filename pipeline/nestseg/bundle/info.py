@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import yaml
 
 from nestseg.bundle import locate, manifest
@@ -40,23 +42,88 @@ class BundleInfo:
     Attributes:
         name: the folder's name.
         version: of the bundle, from its metadata.
-        weights_sha256: of the file that its weights come from.
         labels: value in the mask → name, without the background.
+        selection: which series it takes.
+        metadata: all that ``metadata.json`` holds.
+        config: the inference config, as plain data.
         segment_codes: what labels mean in codes, where the metadata say so
             (``nestseg.outputs.dicom.terminology``).
-        selection: which series it takes.
         expected: label value → what its structure looks like, where the metadata say so.
         uncertainty_at_most: the largest uncertainty of its validation cases, where it was measured.
+        weights_sha256: of the file that its weights come from; ``""`` before they are loaded.
     """
 
     name: str
     version: str
-    weights_sha256: str
     labels: dict[int, str]
-    segment_codes: dict[str, Any]
     selection: Selection
+    metadata: dict[str, Any]
+    config: dict[str, Any]
+    segment_codes: dict[str, Any]
     expected: dict[int, Expected] = field(default_factory=dict)
     uncertainty_at_most: float | None = None
+    weights_sha256: str = ""
+
+    @property
+    def named_channels(self) -> dict[int, str]:
+        """Channel of the network's output → name; empty if nothing names them.
+
+        From ``channel_def`` of the metadata, or ``label_def``; without them from a ``labels`` or
+        ``label_names`` of the config.
+        """
+        return _named_channels(self.metadata, self.config)
+
+    @property
+    def output_channels(self) -> int:
+        """How many channels the network gives, as the metadata say it; 0 where they do not."""
+        return _output_channels(self.metadata)
+
+    @property
+    def input_channels(self) -> int:
+        """How many channels the network takes, as the metadata say it."""
+        count = _tensor(self.metadata, "inputs", "image").get("num_channels")
+        return count if isinstance(count, int) else 1
+
+    @property
+    def input_dims(self) -> int:
+        """How many axes the network's input has, as the metadata say it; 3 where they do not."""
+        shape = _tensor(self.metadata, "inputs", "image").get("spatial_shape")
+        return len(shape) if isinstance(shape, list) and shape else 3
+
+    def with_values(self, channel_of: dict[int, int]) -> BundleInfo:
+        """The same with the labels of what its postprocessing gives.
+
+        Labels stay as they are where the background would have a value: no name is right then.
+
+        Args:
+            channel_of: value in the mask → channel of the network's output.
+
+        Raises:
+            InputError: a value is too large, or a name cannot be printed.
+        """
+        named = self.named_channels
+        if not channel_of or (has_background(named) and 0 in channel_of.values()):
+            return self
+        labels = {value: named.get(one, f"label {value}") for value, one in channel_of.items()}
+        return replace(self, labels=_checked(self.name, labels))
+
+    def check_named(self, mask: npt.NDArray[Any]) -> None:
+        """Pass if a mask holds no label without a name: it would be stored under a wrong one.
+
+        Args:
+            mask: uint8 or uint16.
+
+        Raises:
+            InputError: it does.
+        """
+        known = np.zeros(2**16, bool)
+        known[[0, *self.labels]] = True
+        strange = mask[~known[mask]]
+        if strange.size:
+            raise InputError(
+                f"{self.name}: its mask has the value {strange[0]}, and its metadata.json names "
+                f"{', '.join(map(str, self.labels))}; correct channel_def"
+            )
 
     def uncertainty_limit(self, options: SegmentOptions) -> float | None:
         """The largest uncertainty of its validation cases, if it was measured in the same way.
@@ -67,31 +134,43 @@ class BundleInfo:
         return self.uncertainty_at_most if same == ("none", None, (), False) else None
 
 
-def read_info(bundle: Path, weights: Path | None = WEIGHTS) -> BundleInfo:
-    """Read the metadata, the rules for inputs, and the digest of the weights.
+def read_info(bundle: Path) -> BundleInfo:
+    """Read what a bundle says of itself; its weights are not opened.
 
     Args:
         bundle: its folder.
-        weights: path of their file in it; ``None`` leaves their digest empty.
 
     Raises:
         InputError: a file is missing or damaged; the line names it.
     """
-    metadata, config = read_metadata(bundle), read_config(bundle)
-    labels = label_names(channel_names(metadata, config))
+    return described(bundle.name, _read_metadata(bundle), read_config(bundle))
+
+
+def described(name: str, metadata: dict[str, Any], config: dict[str, Any]) -> BundleInfo:
+    """What the files of a bundle say.
+
+    Args:
+        name: of the bundle.
+        metadata: as ``metadata.json`` holds it.
+        config: of the inference.
+
+    Raises:
+        InputError: labels, rules or expectations are wrong; the line says which.
+    """
     return BundleInfo(
-        name=bundle.name,
+        name=name,
         version=str(metadata["version"]),
-        weights_sha256=weights_digest(bundle, weights) if weights else "",
-        labels=checked_labels(bundle.name, labels),
+        labels=_checked(name, _labels(metadata, config)),
+        selection=_selection(name, metadata, config),
+        metadata=metadata,
+        config=config,
         segment_codes=metadata.get("segment_codes") or {},
-        selection=read_selection(bundle),
         expected=expectations(metadata),
         uncertainty_at_most=uncertainty_limit(metadata),
     )
 
 
-def checked_labels(bundle: str, labels: dict[int, str]) -> dict[int, str]:
+def _checked(bundle: str, labels: dict[int, str]) -> dict[int, str]:
     """Labels that may stand in reports, tables and DICOM files.
 
     Raises:
@@ -143,7 +222,7 @@ def read_config(bundle: Path) -> dict[str, Any]:
     return content
 
 
-def read_metadata(bundle: Path) -> dict[str, Any]:
+def _read_metadata(bundle: Path) -> dict[str, Any]:
     """What ``metadata.json`` holds; a version and the form of the network's output are in it.
 
     Raises:
@@ -179,24 +258,26 @@ def weights_digest(bundle: Path, weights: Path) -> str:
         raise InputError(missing_weights(bundle, weights)) from None
 
 
-def channel_names(metadata: dict[str, Any], config: dict[str, Any]) -> dict[int, str]:
-    """What each channel of the network's output stands for, the background included.
+def has_background(channels: dict[int, str]) -> bool:
+    """Whether channel 0 is named as the background, and not as a structure."""
+    return bool(_BACKGROUND.search(channels.get(0, "").strip()))
 
-    Names that :func:`named_channels` does not find are made up of the number of channels.
+
+def _labels(metadata: dict[str, Any], config: dict[str, Any]) -> dict[int, str]:
+    """Value in the mask → name, if each channel has a value of its own.
+
+    That of channel 0 is 0, the background, unless the channel stands for something else; then it is
+    1, and so on. Without names they are made up of the number of channels.
     """
-    if found := named_channels(metadata, config):
-        return found
-    return {0: "background"} | {
-        value: f"label {value}" for value in range(1, max(output_channels(metadata), 2))
+    channels = _named_channels(metadata, config) or {
+        value: f"label {value}" for value in range(1, max(_output_channels(metadata), 2))
     }
+    if 0 not in channels or has_background(channels):
+        return {value: name for value, name in channels.items() if value}
+    return {channel + 1: name for channel, name in channels.items()}
 
 
-def named_channels(metadata: dict[str, Any], config: dict[str, Any]) -> dict[int, str]:
-    """Channel of the network's output → name; empty if nothing names them.
-
-    From ``channel_def`` of the metadata, or ``label_def``; without them from a ``labels`` or
-    ``label_names`` of the config.
-    """
+def _named_channels(metadata: dict[str, Any], config: dict[str, Any]) -> dict[int, str]:
     output = _tensor(metadata, "outputs", "pred")
     for named in (output.get("channel_def"), output.get("label_def")):
         if found := _numbered(named):
@@ -209,73 +290,27 @@ def named_channels(metadata: dict[str, Any], config: dict[str, Any]) -> dict[int
     return {}
 
 
-def names_of_values(
-    metadata: dict[str, Any], config: dict[str, Any], channel_of: dict[int, int]
-) -> dict[int, str]:
-    """Value in the mask → name, from the channel that each value stands for.
-
-    Empty where the background would have a value: no name is right then.
-    """
-    named = named_channels(metadata, config)
-    if has_background(named) and 0 in channel_of.values():
-        return {}
-    return {value: named.get(channel, f"label {value}") for value, channel in channel_of.items()}
-
-
-def has_background(channels: dict[int, str]) -> bool:
-    """Whether channel 0 is named as the background, and not as a structure."""
-    return bool(_BACKGROUND.search(channels.get(0, "").strip()))
-
-
-def output_channels(metadata: dict[str, Any]) -> int:
-    """How many channels the network gives, as the metadata say it; 0 where they do not."""
+def _output_channels(metadata: dict[str, Any]) -> int:
     count = _tensor(metadata, "outputs", "pred").get("num_channels")
     return count if isinstance(count, int) and count > 0 else 0
 
 
-def label_names(channels: dict[int, str]) -> dict[int, str]:
-    """Value in the mask → name, if each channel has a value of its own.
-
-    That of channel 0 is 0, the background, unless the channel stands for something else; then it is
-    1, and so on.
-    """
-    if 0 not in channels or has_background(channels):
-        return {value: name for value, name in channels.items() if value}
-    return {channel + 1: name for channel, name in channels.items()}
-
-
-def input_channels(metadata: dict[str, Any]) -> int:
-    """How many channels the network takes, as the metadata say it."""
-    count = _tensor(metadata, "inputs", "image").get("num_channels")
-    return count if isinstance(count, int) else 1
-
-
-def input_dims(metadata: dict[str, Any]) -> int:
-    """How many axes the network's input has, as the metadata say it; 3 where they do not."""
-    shape = _tensor(metadata, "inputs", "image").get("spatial_shape")
-    return len(shape) if isinstance(shape, list) and shape else 3
-
-
-def read_selection(bundle: Path) -> Selection:
-    """The bundle's rule for inputs, read without running any of the bundle's code.
+def _selection(name: str, metadata: dict[str, Any], config: dict[str, Any]) -> Selection:
+    """The bundle's rule for inputs.
 
     A config without a ``selection``, which is nestseg's own id, takes the modality that the
     metadata name, or CT and MR where they name none or several.
-
-    Raises:
-        InputError: a config cannot be read, or its rules are wrong.
     """
-    config = read_config(bundle)
     if "selection" in config:
         rule = config["selection"]
         if not isinstance(rule, dict):
-            raise InputError(f"{bundle.name}: `selection` of its config holds no rules; fix it")
-        rules = {name: value for name, value in rule.items() if name != "_target_"}
-        return Selection.from_rules(rules, f"{bundle.name}: its config")
-    modality = _modality(read_metadata(bundle))
+            raise InputError(f"{name}: `selection` of its config holds no rules; fix it")
+        rules = {key: value for key, value in rule.items() if key != "_target_"}
+        return Selection.from_rules(rules, f"{name}: its config")
+    modality = _modality(metadata)
     selection = Selection(modalities=[modality] if modality else ["CT", "MR"])
     says = "as its metadata say" if modality else "since its metadata name no modality"
-    selection.origin = f"{bundle.name} has no rules for inputs: {modality or 'CT and MR'} {says}"
+    selection.origin = f"{name} has no rules for inputs: {modality or 'CT and MR'} {says}"
     return selection
 
 

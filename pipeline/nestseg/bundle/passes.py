@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nestseg.bundle.flips import trained_axes
-from nestseg.bundle.info import channel_names, input_dims, label_names, read_config, read_metadata
+from nestseg.bundle.info import read_info
 from nestseg.bundle.options import SegmentOptions
 from nestseg_prep.affine import directions
 from nestseg_prep.errors import InputError
@@ -47,17 +47,19 @@ def cost(options: SegmentOptions, bundle: Path) -> Cost:
         InputError: the metadata of a bundle cannot be read, those of an ensemble have other labels
             than the first, or mirroring was asked of one that never saw a mirrored image.
     """
-    facts = [_facts(folder) for folder in (bundle, *options.ensemble)]
-    check_same_labels({fact.name: fact.labels for fact in facts})
-    if options.tta == "none":
-        passes = len(facts)
-    else:
-        for fact in facts:
-            check_mirrored(fact.name, fact.mirrored)
-        passes = sum(2 ** len(fact.mirrored) for fact in facts)
+    folders = (bundle, *options.ensemble)
+    members = [read_info(folder) for folder in folders]
+    check_same_labels({member.name: member.labels for member in members})
+    passes = len(members)
+    if options.tta == "mirror":
+        passes = 0
+        for folder, member in zip(folders, members, strict=True):
+            axes = trained_axes(folder, member.input_dims)
+            check_mirrored(member.name, axes)
+            passes += 2 ** len(axes)
     if passes == 1:
         return Cost(1, "")
-    words = [f"ensemble of {len(facts)} bundles"] if len(facts) > 1 else []
+    words = [f"ensemble of {len(members)} bundles"] if len(members) > 1 else []
     if options.tta == "mirror":
         words.append("test-time mirroring")
     sentence = f"{' with '.join(words)}: {passes} passes per case, about {passes} times the time"
@@ -116,17 +118,3 @@ def check_same_labels(labels: Mapping[str, Mapping[int, str]]) -> None:
 
 def _listed(labels: Mapping[int, str]) -> str:
     return ", ".join(f"{value} {label}" for value, label in labels.items())
-
-
-@dataclass(frozen=True)
-class _Facts:
-    name: str
-    labels: dict[int, str]
-    mirrored: tuple[int, ...]
-
-
-def _facts(bundle: Path) -> _Facts:
-    """What the configs of a bundle tell without being run."""
-    metadata = read_metadata(bundle)
-    labels = label_names(channel_names(metadata, read_config(bundle)))
-    return _Facts(bundle.name, labels, trained_axes(bundle, input_dims(metadata)))

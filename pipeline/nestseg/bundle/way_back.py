@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from monai.data.meta_tensor import MetaTensor
-from monai.transforms import AsDiscreted, Compose, Invertd
+from monai.transforms import AsDiscreted, Compose, CopyItemsd, Invertd
 
+from nestseg.inferers import OverlapTileInferer
 from nestseg_prep.affine import corner_distance
 from nestseg_prep.errors import InputError
 from nestseg_prep.regrid import Regrid
@@ -26,6 +28,43 @@ LABELS_BY_NEAREST: Final = (
 )
 
 Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class WayBack:
+    """How a bundle goes from logits to labels on the voxels of the image.
+
+    Attributes:
+        invert: the inversion of its preprocessing.
+        of_logits: whether it inverts the logits, linearly, and then takes the argmax; otherwise the
+            labels, to the nearest voxel.
+    """
+
+    invert: Invertd
+    of_logits: bool
+
+
+def inversion(inferer: Any, postprocessing: Compose) -> WayBack | None:
+    """The way back of a bundle that stitches, takes the argmax and goes back, and no more."""
+    steps = [s for s in postprocessing.transforms if not isinstance(s, CopyItemsd)]
+    if not isinstance(inferer, OverlapTileInferer) or len(steps) != 2:
+        return None
+    of_logits = isinstance(steps[0], Invertd)
+    invert, argmax = steps if of_logits else reversed(steps)
+    if not isinstance(invert, Invertd) or not _is_argmax(argmax):
+        return None
+    if any(nearest == of_logits for nearest in invert.nearest_interp):
+        return None
+    return WayBack(invert, of_logits)
+
+
+def _is_argmax(step: Any) -> bool:
+    return isinstance(step, AsDiscreted) and (
+        step.argmax,
+        step.to_onehot,
+        step.threshold,
+        step.rounding,
+    ) == ((True,), [None], [None], (None,))
 
 
 def regrid(image: MetaTensor, volume: Volume) -> Regrid | None:

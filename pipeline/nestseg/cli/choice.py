@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from nestseg.bundle import locate
-from nestseg.bundle.info import read_selection
+from nestseg.bundle.info import read_info
 from nestseg.cli import tables
 from nestseg_prep.dicom.references import ScanResult
 from nestseg_prep.selection import Decision, Selection, read_rules
@@ -32,7 +32,7 @@ def selection(
     Raises:
         InputError: there is no such bundle, or a rule is wrong.
     """
-    chosen = read_selection(locate.find(bundle)) if bundle else Selection()
+    chosen = read_info(locate.find(bundle)).selection if bundle else Selection()
     if select is not None:
         chosen = chosen.changed(read_rules(select), select.name)
     if one_per_study and not chosen.one_per_study:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nestseg.batch.stops import ExitCode, StopError
-from nestseg.bundle.info import read_selection
+from nestseg.bundle.info import read_info
 from nestseg.bundle.options import SegmentOptions
 from nestseg.cli import bundles, checks, signals, tables
 from nestseg.cli.manner import Manner, pool_maker
@@ -70,7 +70,7 @@ def run(  # noqa: PLR0913  what the command line says
     for one in options.ensemble:
         bundles.check_manifest(one)
         bundles.admit(one, trust=trust)
-    selection = selection or read_selection(folder)
+    selection = selection or read_info(folder).selection
     check_exist(paths)
     with ExitStack() as stack:
         stack.enter_context(signals.private())

@@ -18,7 +18,7 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.sessions import Sessions
 
 from nestseg import __version__
-from nestseg.bundle.info import read_selection
+from nestseg.bundle.info import read_info
 from nestseg.bundle.locate import find
 from nestseg.label import caged, places
 from nestseg.label.active import MostUncertain, Uncertain, method_name
@@ -110,7 +110,9 @@ class NestsegApp(MONAILabelApp):
         if not self.studies.startswith(("http://", "https://")):
             return Studies(Path(self.studies), self._work.images, self._classes, watch=watch)
         kinds = {
-            kind for b in self._bundles.values() for kind in read_selection(b).modalities or _BOTH
+            kind
+            for b in self._bundles.values()
+            for kind in read_info(b).selection.modalities or _BOTH
         }
         web = Web(self.studies.rstrip("/"))
         return PacsStudies(

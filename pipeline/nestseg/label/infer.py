@@ -11,13 +11,12 @@ from typing import Any
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from nestseg.bundle.built import BundleConfig
-from nestseg.bundle.info import channel_names, input_dims, label_names
+from nestseg.bundle.info import read_info
 from nestseg.label import figures
 from nestseg.label.images import ending, read_image, write_labels
 from nestseg.label.models import Models, digest
 from nestseg.label.work import WEIGHTS
 from nestseg.outputs.dicom.algorithm import Algorithm
-from nestseg.outputs.volumetry import sizes
 from nestseg_prep.errors import InputError
 
 
@@ -37,12 +36,11 @@ class SegmentTask(InferTask):
         self._source, self._bundle, self._models, self._level = source, bundle, models, level
         self._inference = BundleConfig.inference(bundle)
         self._described: tuple[int, int, int] | None = None
-        metadata = self._inference.metadata
-        classes = label_names(channel_names(metadata, {}))
+        self._info = read_info(bundle)
         super().__init__(
             type=InferType.SEGMENTATION,
-            labels={name: value for value, name in classes.items()},
-            dimension=input_dims(metadata),
+            labels={name: value for value, name in self._info.labels.items()},
+            dimension=self._info.input_dims,
             description="",
             config={"result_dtype": "uint8", "result_compress": True},
         )
@@ -55,7 +53,7 @@ class SegmentTask(InferTask):
     @property
     def algorithm(self) -> Algorithm:
         """What a SEG says of the model."""
-        bundle = self._models.get(self._bundle, self._level)
+        bundle = self._models.get(self._bundle, self._level).info
         return Algorithm(bundle.name, bundle.version, bundle.weights_sha256, bundle.segment_codes)
 
     def info(self) -> dict[str, Any]:
@@ -65,7 +63,7 @@ class SegmentTask(InferTask):
         seen = (status.st_ino, status.st_size, status.st_mtime_ns)
         if seen != self._described:
             self._described, self.description = seen, self._describe()
-        return {**super().info(), "version": str(self._inference.metadata["version"])}
+        return {**super().info(), "version": self._info.version}
 
     def _describe(self) -> str:
         now = digest(self._bundle)
@@ -90,8 +88,8 @@ class SegmentTask(InferTask):
         took: dict[str, float] = {}
         path = Path(request["image"])
         bundle = _timed(took, "load", lambda: self._models.get(self._bundle, self._level))
-        image = _timed(took, "pre", lambda: read_image(path, bundle.selection))
-        mask = _timed(took, "infer", lambda: bundle.segment(image))
+        image = _timed(took, "pre", lambda: read_image(path, bundle.info.selection))
+        found = _timed(took, "infer", lambda: bundle.predict(image))
         suffix = request.get("result_extension") or ending(path) or ".nii.gz"
         if not str(suffix).startswith("."):
             raise InputError(f"{suffix}: no ending of a file; ask for .nii.gz or .nrrd")
@@ -99,7 +97,7 @@ class SegmentTask(InferTask):
             took,
             "write",
             lambda: write_labels(
-                mask,
+                found.mask,
                 str(suffix).lower(),
                 compress=_truth(request.get("result_compress", True)),
                 dtype=_first(request.get("result_dtype")),
@@ -107,10 +105,10 @@ class SegmentTask(InferTask):
         )
         result = {
             "label_names": self.labels,
-            **asdict(sizes(mask, bundle.labels)),
-            "bundle": bundle.name,
-            "version": bundle.version,
-            "weights_sha256": bundle.weights_sha256,
+            **asdict(found.sizes),
+            "bundle": bundle.info.name,
+            "version": bundle.info.version,
+            "weights_sha256": bundle.info.weights_sha256,
             "latencies": {**took, "total": round(sum(took.values()), 3)},
         }
         return str(file), result

@@ -10,8 +10,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from nestseg.bundle.caged import CagedBundle, open_caged
-from nestseg.bundle.loaded import LoadedBundle, load
+from nestseg.bundle.bundle import Bundle, load_bundle
 from nestseg.bundle.options import SegmentOptions
 from nestseg.label.work import WEIGHTS, Work
 from nestseg.pruning.candidates import prunable_network, write_level
@@ -42,9 +41,9 @@ class Models:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._loaded: OrderedDict[_Key, LoadedBundle | CagedBundle] = OrderedDict()
+        self._loaded: OrderedDict[_Key, Bundle] = OrderedDict()
 
-    def get(self, bundle: Path, level: int | None = None) -> LoadedBundle | CagedBundle:
+    def get(self, bundle: Path, level: int | None = None) -> Bundle:
         """A bundle with the weights that it has now.
 
         Args:
@@ -63,16 +62,17 @@ class Models:
         self._loaded.move_to_end(key)
         return self._loaded[key]
 
-    def _load(self, bundle: Path, now: str, level: int | None) -> LoadedBundle | CagedBundle:
+    def _load(self, bundle: Path, now: str, level: int | None) -> Bundle:
         if bundle.name in self._work.caged:
-            return open_caged(bundle, SegmentOptions(level=level))
-        return load(bundle if level is None else self._pruned(bundle, now, level))
+            return load_bundle(bundle, SegmentOptions(level=level), caged=True)
+        whole_or_part = bundle if level is None else self._pruned(bundle, now, level)
+        return load_bundle(whole_or_part, caged=False)
 
     def _pruned(self, bundle: Path, now: str, level: int) -> Path:
         folder = self._work.levels / now[:16] / f"{bundle.name}_L{level}"
         if folder.is_dir():
             return folder
-        load(bundle)  # foreign weights are refused here, with a clear line
+        load_bundle(bundle, caged=False)  # foreign weights are refused here, with a clear line
         folder.parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._work.levels) as unfinished:
             made = Path(unfinished) / folder.name

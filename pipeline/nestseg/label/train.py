@@ -9,10 +9,7 @@ from typing import Any
 from monailabel.interfaces.tasks.train import TrainTask
 
 from nestseg.bundle import keeper
-from nestseg.bundle.built import BundleConfig
-from nestseg.bundle.caged import open_caged
-from nestseg.bundle.info import channel_names, label_names, read_selection
-from nestseg.bundle.loaded import load
+from nestseg.bundle.info import read_info
 from nestseg.label import caged, training
 from nestseg.label.cases import split, usable
 from nestseg.label.work import Work
@@ -29,8 +26,7 @@ class FineTune(TrainTask):
 
     def __init__(self, bundle: Path, work: Work) -> None:
         self._bundle, self._work = bundle, work
-        metadata = BundleConfig(bundle, "train.json").metadata
-        self._classes = max(label_names(channel_names(metadata, {})))
+        self._info = read_info(bundle)
         super().__init__(f"Fine-tune {bundle.name}; published only if no worse than before")
 
     def config(self) -> dict[str, Any]:
@@ -61,7 +57,7 @@ class FineTune(TrainTask):
         part = float(request.get("val_split", self.config()["val_split"]))
         with keeper.scratch(self._work.runs, "") as folder:
             found, left = usable(
-                datastore.labelled(), self._classes, read_selection(self._bundle), folder
+                datastore.labelled(), max(self._info.labels), self._info.selection, folder
             )
             for line in left:
                 print(f"left out: {line}", flush=True)
@@ -73,8 +69,7 @@ class FineTune(TrainTask):
             trained = train(
                 self._bundle, [by_id[one] for one in learn], validation, options, folder / "run"
             )
-            opened = open_caged if in_cage else load
-            result = training.publish_if_not_worse(self._bundle, trained, validation, opened)
+            result = training.publish_if_not_worse(self._bundle, trained, validation, caged=in_cage)
         result |= {
             "training_cases": len(learn),
             "validation_cases": len(check),

@@ -6,7 +6,7 @@ import datetime
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -17,8 +17,7 @@ from monai.metrics import compute_dice
 from monai.networks.utils import one_hot
 
 from nestseg.bundle.built import BundleConfig
-from nestseg.bundle.caged import CagedBundle
-from nestseg.bundle.loaded import LoadedBundle
+from nestseg.bundle.bundle import Bundle, load_bundle
 from nestseg.label.cases import Labelled
 from nestseg.label.models import digest
 from nestseg.label.work import WEIGHTS
@@ -109,17 +108,17 @@ def train(
     return copy
 
 
-def mean_dice(bundle: LoadedBundle | CagedBundle, cases: Sequence[Labelled]) -> float:
+def mean_dice(bundle: Bundle, cases: Sequence[Labelled]) -> float:
     """Mean Dice over the labels of each case, then over the cases, on the images' own voxels.
 
     A label that a case does not hold does not count in it; a case without any label counts 1 where
     the mask is empty too, and 0 elsewhere.
     """
-    classes = max(bundle.labels)
+    classes = max(bundle.info.labels)
     scores = []
     for case in cases:
         truth = np.asarray(read_nifti(case.label).array, dtype=np.int64)
-        mask = np.asarray(bundle.segment(read_nifti(case.image)).array, dtype=np.int64)
+        mask = np.asarray(bundle.predict(read_nifti(case.image)).mask.array, dtype=np.int64)
         if not truth.any():
             scores.append(float(not mask.any()))
             continue
@@ -132,7 +131,8 @@ def publish_if_not_worse(
     bundle: Path,
     trained: Path,
     validation: Sequence[Labelled],
-    opened: Callable[[Path], LoadedBundle | CagedBundle],
+    *,
+    caged: bool,
 ) -> dict[str, Any]:
     """Put new weights in the place of a bundle's, unless they are worse on the same cases.
 
@@ -142,14 +142,16 @@ def publish_if_not_worse(
         bundle: its working copy.
         trained: a copy with the new weights.
         validation: cases to compare by.
-        opened: loads a bundle.
+        caged: whether the bundle's code runs in cages.
 
     Returns:
         ``published``, ``dice`` and ``dice_before`` (``None`` where there were no weights), and the
         digests of both weights.
     """
-    after = mean_dice(opened(trained), validation)
-    before = mean_dice(opened(bundle), validation) if (bundle / WEIGHTS).is_file() else None
+    after = mean_dice(load_bundle(trained, caged=caged), validation)
+    before = None
+    if (bundle / WEIGHTS).is_file():
+        before = mean_dice(load_bundle(bundle, caged=caged), validation)
     better = bool(np.isfinite(after)) and (before is None or after >= before)
     result = {
         "published": better,

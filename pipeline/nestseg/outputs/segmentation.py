@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from nestseg.outputs.flag import Flag
+from nestseg.outputs.plausibility import Expected, flags, unlike_training
+from nestseg.outputs.volumetry import Sizes, sizes
 from nestseg_prep.volume import Volume
 
 STEP: Final = 1 / 65535
@@ -19,8 +23,8 @@ Stored = npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
-class Segmentation:
-    """A segmented image.
+class Prediction:
+    """What a bundle says of an image.
 
     Attributes:
         mask: label map on exactly the voxels of the image: uint8, or uint16 where a label is above
@@ -32,6 +36,9 @@ class Segmentation:
         notes: what was done differently than asked, in sentences.
         computed_by: library and numbers, as ``"openvino bf16"``; ``""`` for torch as the bundle's
             own inferer runs it.
+        labels: value in the mask → name.
+        expected: value → what its structure looks like, as far as the bundle says.
+        uncertainty_limit: the largest uncertainty of the bundle's validation cases.
     """
 
     mask: Volume
@@ -39,7 +46,28 @@ class Segmentation:
     uncertainty_map: Volume | None = None
     notes: tuple[str, ...] = ()
     computed_by: str = ""
+    labels: dict[int, str] = field(default_factory=dict)
+    expected: dict[int, Expected] = field(default_factory=dict)
+    uncertainty_limit: float | None = None
     _probability: tuple[Callable[[], Volume], ...] = ()
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """How large each label is."""
+        return sizes(self.mask, self.labels)
+
+    @property
+    def volumes(self) -> dict[str, float]:
+        """Millilitres of each label, by its name; empty for pictures, which have no thickness."""
+        return self.sizes.volumes_ml
+
+    @cached_property
+    def flags(self) -> tuple[Flag, ...]:
+        """What a person should look at; see :mod:`nestseg.outputs.plausibility`."""
+        return (
+            *unlike_training(self.uncertainty, self.uncertainty_limit),
+            *flags(self.mask, self.labels, self.expected, self.volumes),
+        )
 
     @property
     def labels_with_probabilities(self) -> int:

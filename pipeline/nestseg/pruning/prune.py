@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from nestseg.bundle import loaded
+from nestseg.bundle.bundle import Bundle, load_bundle
+from nestseg.networks.nodes import GridNetwork
 from nestseg.outputs.preview import write_png
 from nestseg.pruning import candidates, card, chart, cost, record, scores, validation
 from nestseg.pruning.choice import Level, Rule, choose
@@ -70,7 +71,7 @@ def prune(
     tell = progress or Progress()
     _check_free(out)
     network = candidates.prunable_network(bundle)
-    full = loaded.load(bundle)
+    full = load_bundle(bundle, caged=False)
     listed = cases(data, "val")
     read_truth = validation.truth_reader(bundle)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +79,7 @@ def prune(
         folders = {level: Path(scratch) / f"{bundle.name}_l{level}" for level in network.levels}
         for level, folder in folders.items():
             candidates.write_level(bundle, network, level, folder)
-        pruned = {level: loaded.load(folder) for level, folder in folders.items()}
+        pruned = {level: load_bundle(folder, caged=False) for level, folder in folders.items()}
 
         tell.start("Scoring", len(listed))
         scored = validation.score_levels(
@@ -90,16 +91,16 @@ def prune(
         timed = cost.pick(scored.voxels, TIMED_CASES)
         costs = cost.measure(folders, timed, rounds, tell.step)
 
-        levels = _levels(pruned, folders, scored, costs)
+        levels = _levels(network, pruned, folders, scored, costs)
         chosen = choose(levels, rule)
         made = record.Record(
-            source=record.Source(full.name, full.version, full.weights_sha256),
-            weights_sha256=pruned[chosen.level].weights_sha256,
+            source=record.Source(full.info.name, full.info.version, full.info.weights_sha256),
+            weights_sha256=pruned[chosen.level].info.weights_sha256,
             scoring=record.Scoring(
                 _digest(data, listed), len(listed), tuple(scored.failed), SURFACE_TOLERANCE_MM
             ),
             timing=record.Timing(
-                len(timed), rounds, costs[chosen.level].memory, cost.machine(str(full.device))
+                len(timed), rounds, costs[chosen.level].memory, cost.machine(full.device)
             ),
             levels=levels,
             rule=rule,
@@ -116,7 +117,8 @@ def prune(
 
 
 def _levels(
-    pruned: Mapping[int, loaded.LoadedBundle],
+    network: GridNetwork,
+    pruned: Mapping[int, Bundle],
     folders: Mapping[int, Path],
     scored: validation.Scored,
     costs: Mapping[int, cost.Cost],
@@ -131,10 +133,10 @@ def _levels(
         levels.append(
             Level(
                 level=level,
-                parameters=bundle.parameters,
+                parameters=sum(one.numel() for one in network.pruned(level).parameters()),
                 file_bytes=(folders[level] / "models" / "model.pt").stat().st_size,
                 dice=dice,
-                dice_by_label=dict(zip(bundle.labels.values(), by_label, strict=True)),
+                dice_by_label=dict(zip(bundle.info.labels.values(), by_label, strict=True)),
                 surface_dice=scores.mean([case.surface_dice for case in found]),
                 hd95_mm=scores.mean([case.hd95_mm for case in found]),
                 hd95_undefined=sum(int(case.one_sided.sum()) for case in found),

@@ -17,8 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nestseg.bundle import loaded
-from nestseg.bundle.loaded import LoadedBundle
+from nestseg.bundle.bundle import Bundle
+from nestseg.bundle.in_process import InProcess, load_model
+from nestseg.bundle.model import Model
 from nestseg.bundle.options import SegmentOptions
 from nestseg.pruning import scores, validation
 from nestseg.runtime import calibrated
@@ -26,7 +27,6 @@ from nestseg.runtime.backends import int8
 from nestseg.runtime.fast import graphs_of
 from nestseg_prep.cohort import cases
 from nestseg_prep.errors import InputError
-from nestseg_prep.volume import Volume
 
 MOST_LOST: Final = 0.002
 """Of the mean Dice against float32, for the model to be kept."""
@@ -63,21 +63,6 @@ class Record:
     libraries: dict[str, str]
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """A bundle that is asked in a certain way."""
-
-    bundle: LoadedBundle
-    options: SegmentOptions
-
-    @property
-    def labels(self) -> dict[int, str]:
-        return self.bundle.labels
-
-    def segment(self, volume: Volume) -> Volume:
-        return self.bundle.examine(volume, self.options).mask
-
-
 def quantize(folder: Path, data: Path) -> Record:
     """Calibrate a bundle on its validation cases, score it on them, and keep it if it is as good.
 
@@ -90,10 +75,11 @@ def quantize(folder: Path, data: Path) -> Record:
             is still there.
     """
     libraries = {"nestseg": version("nestseg"), **int8.versions()}
-    bundle = loaded.load(folder, _FLOAT32)
+    model = load_model(folder)
+    plain = Bundle(InProcess((model,)), _FLOAT32)
     listed = cases(data, "val")
     read_truth = validation.truth_reader(folder)
-    tiles = list(islice(_tiles(bundle, listed), TILES))
+    tiles = list(islice(_tiles(model, listed), TILES))
     if not tiles:
         raise InputError(f"{data}: no validation case can be read; name some under `val`")
     tiles = [tile for tile in tiles if tile.shape == tiles[0].shape]
@@ -101,9 +87,9 @@ def quantize(folder: Path, data: Path) -> Record:
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=".int8.partial-") as scratch:
         made = Path(scratch) / "int8"
         made.mkdir()
-        int8.calibrate(bundle.network_at(None), tiles, made)
-        other = replace(bundle, int8=made)
-        asked = {0: _Asked(bundle, _FLOAT32), 1: _Asked(other, _INT8)}
+        int8.calibrate(model.network_at(None), tiles, made)
+        other = replace(model, int8=made)
+        asked = {0: plain, 1: Bundle(InProcess((other,)), _INT8)}
         scored = validation.score_levels(asked, listed, read_truth, _SURFACE_MM)
         _check_was_int8(other)
         before, after = (scores.mean([one.dice for one in scored.levels[k]]) for k in asked)
@@ -111,7 +97,7 @@ def quantize(folder: Path, data: Path) -> Record:
             why = scored.failed[0].error if scored.failed else "they hold no label"
             raise InputError(f"{data}: no validation case can be scored ({why})")
         record = Record(
-            bundle.weights_sha256,
+            model.info.weights_sha256,
             round(before, 5),
             round(after, 5),
             after >= before - MOST_LOST,
@@ -128,23 +114,21 @@ def quantize(folder: Path, data: Path) -> Record:
     return record
 
 
-def _check_was_int8(bundle: LoadedBundle) -> None:
+def _check_was_int8(model: Model) -> None:
     """Pass if no other library stood in, whose masks would say nothing of these."""
-    graphs = graphs_of(bundle.answering(_INT8))
+    graphs = graphs_of(model.answering(_INT8))
     if graphs.notes:
-        raise InputError(f"{bundle.name}: {'; '.join(graphs.notes)}")
+        raise InputError(f"{model.info.name}: {'; '.join(graphs.notes)}")
 
 
-def _tiles(
-    bundle: LoadedBundle, listed: Sequence[validation.Case]
-) -> Iterator[npt.NDArray[np.float32]]:
+def _tiles(model: Model, listed: Sequence[validation.Case]) -> Iterator[npt.NDArray[np.float32]]:
     """Tiles of every case in turn, as the inferer cuts them: evenly spread, nothing is computed."""
     each = max(1, TILES // max(1, len(listed)))
     for case in listed:
-        seen = _Seen(bundle)
+        seen = _Seen(model)
         try:
-            _, image = bundle.preprocessed(validation.read_image(case["image"]))
-            for _ in bundle._inferer.slabs(image[None], seen):
+            _, image = model.preprocessed(validation.read_image(case["image"]))
+            for _ in model.inferer.slabs(image[None], seen):
                 pass
         except Exception:  # noqa: BLE001, S112  one bad case never stops the others; scores say it
             continue
@@ -155,8 +139,8 @@ def _tiles(
 class _Seen:
     """Stands in for a network and keeps the tiles that it is shown."""
 
-    def __init__(self, bundle: LoadedBundle) -> None:
-        network: Any = bundle.network_at(None)
+    def __init__(self, model: Model) -> None:
+        network: Any = model.network_at(None)
         self.geometry = network.geometry
         self.tiles: list[npt.NDArray[np.float32]] = []
 

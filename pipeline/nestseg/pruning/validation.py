@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from monai.data.meta_tensor import MetaTensor
 
 from nestseg.bundle.built import BundleConfig
+from nestseg.bundle.bundle import Bundle
 from nestseg.pruning.record import Failure
 from nestseg.pruning.scores import CaseScores, score
 from nestseg_prep.affine import corner_distance
@@ -23,17 +23,6 @@ Case = Mapping[str, str]
 
 _SAME_PLACE_MM = 1e-3
 _NAMED = (".nii", ".nii.gz", ".png")
-
-
-class Segments(Protocol):
-    """What labels images: a bundle, or one that is asked in a certain way."""
-
-    @property
-    def labels(self) -> dict[int, str]:
-        """Value in the mask → name."""
-
-    def segment(self, volume: Volume) -> Volume:
-        """Label every voxel of an image."""
 
 
 @dataclass
@@ -75,7 +64,7 @@ def truth_reader(bundle: Path) -> Callable[[Case], Volume]:
 
 
 def score_levels(
-    bundles: Mapping[int, Segments],
+    bundles: Mapping[int, Bundle],
     cases: Iterable[Case],
     read_truth: Callable[[Case], Volume],
     surface_tolerance_mm: float,
@@ -96,7 +85,9 @@ def score_levels(
             image, truth = read_image(case["image"]), read_truth(case)
             _check_same_grid(image, truth)
             found = {
-                level: score(bundle.segment(image), truth, len(bundle.labels), surface_tolerance_mm)
+                level: score(
+                    bundle.predict(image).mask, truth, len(bundle.info.labels), surface_tolerance_mm
+                )
                 for level, bundle in bundles.items()
             }
         except Exception as error:  # noqa: BLE001  one bad case must never stop the others

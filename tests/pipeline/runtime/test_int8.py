@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from nestseg.bundle import loaded, locate
+from nestseg.bundle import locate
 from nestseg.bundle.options import SegmentOptions
 from nestseg.networks import GridUNet
 from nestseg.pruning import quantize as making
@@ -19,6 +19,7 @@ from nestseg.runtime.fast import load
 from nestseg.runtime.proof import error
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import read_nifti
+from tests.opened import models, opened
 
 from ... import data_sets  # noqa: TID252  tests are no package
 
@@ -74,22 +75,22 @@ def test_a_model_that_is_as_good_is_kept_and_used(folder: Path, data: Path, monk
     assert json.loads((place / "record.json").read_text())["kept"] is True
     assert [path.name for path in place.parent.iterdir() if path.name.startswith(".")] == []
 
-    bundle = loaded.load(folder)
+    bundle = opened(folder)
     image = read_nifti(data.parent / "images" / "0.nii.gz")
-    found = bundle.examine(image, SegmentOptions(precision="int8"))
+    found = bundle.predict(image, SegmentOptions(precision="int8"))
     assert found.computed_by == "openvino int8"
     assert found.notes == ()
-    expected = bundle.examine(image)
+    expected = bundle.predict(image)
     agreed = (found.mask.array == expected.mask.array).mean()
     assert 0.8 < agreed < 1  # of noise; and eight bits they are
     assert found.uncertainty is None  # one head
 
     weights = torch.load(folder / "models" / "model.pt", weights_only=True)
     torch.save({k: v + 0.01 for k, v in weights.items()}, folder / "models" / "model.pt")
-    other = loaded.load(folder)
-    assert other.int8 is None
+    other = opened(folder)
+    assert models(other)[0].int8 is None
     with pytest.raises(InputError, match="int8 needs a calibrated model"):
-        other.examine(image, SegmentOptions(precision="int8"))
+        other.predict(image, SegmentOptions(precision="int8"))
 
 
 def test_a_model_that_is_worse_leaves_nothing(folder: Path, data: Path, monkeypatch) -> None:

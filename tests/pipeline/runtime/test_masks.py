@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from nestseg.bundle import loaded, locate, maps
+from nestseg.bundle import locate, maps
+from nestseg.bundle.model import Model
 from nestseg.bundle.options import SegmentOptions
 from nestseg.inferers import Answers
 from nestseg.pruning.validation import read_image
 from nestseg.runtime import machine
 from nestseg_prep.cohort import cases
+from tests.opened import models, opened
 
 DICE = 0.995
 """Least Dice of a label against that of float32."""
@@ -39,27 +41,27 @@ def dice(mask: np.ndarray, other: np.ndarray, value: int) -> float:
     return 2 * float((a & b).sum()) / max(int(a.sum() + b.sum()), 1)
 
 
-def prepared(bundle: loaded.LoadedBundle, path: str) -> Any:
-    return bundle._preprocessing({"image": read_image(path)})["image"]
+def prepared(model: Model, path: str) -> Any:
+    return model.preprocessing({"image": read_image(path)})["image"]
 
 
 @pytest.fixture(scope="module", params=["hippocampus_unetpp", "nuclei_unetpp"])
-def trained(request, shared_data: Path) -> tuple[loaded.LoadedBundle, Any, maps.Maps]:
+def trained(request, shared_data: Path) -> tuple[Model, Any, maps.Maps]:
     """A bundle, a validation image as its network sees it, and what plain float32 makes of it."""
-    bundle = loaded.load(locate.find(request.param))
+    (model,) = models(opened(locate.find(request.param)))
     place = {"hippocampus_unetpp": "volumes/hippocampus_msd04", "nuclei_unetpp": "nuclei_dsb2018"}
-    image = prepared(bundle, cases(shared_data / place[request.param], "val")[0]["image"])
-    plain = Answers(bundle.network_at(None))
-    return bundle, image, maps.compute(image, plain, bundle._inferer, keep_probabilities=False)
+    image = prepared(model, cases(shared_data / place[request.param], "val")[0]["image"])
+    plain = Answers(model.network)
+    return model, image, maps.compute(image, plain, model.inferer, keep_probabilities=False)
 
 
 @pytest.mark.parametrize(("precision", "runtime"), WAYS)
 def test_masks_agree_with_plain_float32(trained, precision, runtime) -> None:
-    bundle, image, expected = trained
-    fast = bundle.answering(SegmentOptions(precision=precision, runtime=runtime))
-    found = maps.compute(image, Answers(fast), bundle._inferer, keep_probabilities=False)
+    model, image, expected = trained
+    fast = model.answering(SegmentOptions(precision=precision, runtime=runtime))
+    found = maps.compute(image, Answers(fast), model.inferer, keep_probabilities=False)
     assert fast.graphs.way == f"{runtime} {precision}"
-    for value in bundle.labels:
+    for value in model.info.labels:
         assert (expected.labels == value).sum() > 100
         assert dice(found.labels, expected.labels, value) >= (1 if precision == "fp32" else DICE)
     if expected.disagreement is not None:
@@ -68,10 +70,10 @@ def test_masks_agree_with_plain_float32(trained, precision, runtime) -> None:
 
 
 def test_tiles_are_chosen_by_arithmetic_for_a_fast_network_as_well() -> None:
-    bundle = loaded.load(locate.find("em_unet"))
-    plain = bundle.network_at(None)
-    answers = Answers(bundle.answering(SegmentOptions()))
+    (model,) = models(opened(locate.find("em_unet")))
+    plain = model.network
+    answers = Answers(model.answering(SegmentOptions()))
     shape = (512, 512)
-    chosen = bundle._inferer.tiling(answers, shape)
-    assert chosen == bundle._inferer.tiling(plain, shape)
-    assert chosen.roi_size != bundle._inferer.roi_size
+    chosen = model.inferer.tiling(answers, shape)
+    assert chosen == model.inferer.tiling(plain, shape)
+    assert chosen.roi_size != model.inferer.roi_size
