@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, Final, NamedTuple, cast
 
+from nestseg_prep.errors import FileError
+
 ZIP_SUFFIXES: Final = (".zip",)
 TAR_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 SUFFIXES: Final = ZIP_SUFFIXES + TAR_SUFFIXES
@@ -32,7 +34,7 @@ _DIRECTORY_ENTRY_BYTES: Final = 46 + 512
 _DISK_SHARE: Final = 0.9
 
 
-class ArchiveError(Exception):
+class ArchiveError(FileError):
     """An archive is broken, or asks for more than is safe. The message names no member."""
 
 

@@ -13,8 +13,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms import MapTransform
 
 from nestseg_prep.dicom.references import SeriesRef
-from nestseg_prep.dicom.scan import scan
-from nestseg_prep.errors import InputError
+from nestseg_prep.images import series_at
 from nestseg_prep.on_grid import labels_on, same_grid
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
@@ -78,21 +77,8 @@ class LoadVolumed(MapTransform):
 def _read(source: str | Path | SeriesRef | Volume) -> tuple[Volume, str]:
     if isinstance(source, Volume):
         return source, ""
-    ref = source if isinstance(source, SeriesRef) else _only_series(Path(source))
+    ref = source if isinstance(source, SeriesRef) else series_at(Path(source))
     return read_volume(ref), _name(ref)
-
-
-def _only_series(path: Path) -> SeriesRef:
-    """The one acceptable series at a path."""
-    series = scan(path, pictures=True).series
-    accepted = [ref for ref in series if ref.accepted]
-    if len(accepted) == 1:
-        return accepted[0]
-    if not accepted and series:
-        raise InputError(f"{path.name}: {series[0].reason}")
-    raise InputError(
-        f"{path.name}: {len(accepted)} acceptable series, expected one; `nestseg scan` lists them"
-    )
 
 
 def _name(ref: SeriesRef) -> str:

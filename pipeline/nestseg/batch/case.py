@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nestseg.batch import staging
-from nestseg.batch.failures import InputChanged, judge
+from nestseg.batch.failures import InputChangedError, judge
 from nestseg.batch.jobs import Job, Outcome, Settings
 from nestseg.batch.states import Cause, Facts, Flag, Output
 from nestseg.outputs.segmentation import Prediction
@@ -66,7 +66,7 @@ def read(job: Job) -> Work:
             work.image = read_volume(job.ref)
         finally:  # half a file is damaged as well, but not for good
             if _stamps(job.ref) != before:
-                raise InputChanged
+                raise InputChangedError
     return work
 
 

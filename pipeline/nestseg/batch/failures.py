@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from nestseg.batch.states import Cause
 from nestseg.bundle.caged import BundleCodeError, BundleProcessError
 from nestseg_prep import process_memory
-from nestseg_prep.errors import InputError, describe
+from nestseg_prep.errors import FileError, InputError, OutputError, describe
 
 _GONE = (errno.ENOENT, errno.ESTALE)
 _CLOSED = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 
 
-class InputChanged(Exception):  # noqa: N818  an observation, not an error of the program
+class InputChangedError(FileError):
     """A file of the input changed while it was read."""
 
 
@@ -32,9 +32,10 @@ def judge(error: BaseException, stage: str) -> tuple[Cause, str]:
     if process_memory.ran_out(error):
         return Cause.MEMORY, f"out of memory in stage {stage}; allow or find more"
     for one in chain:
-        if isinstance(one, InputError):
-            return Cause.INPUT, describe(one)
-        if isinstance(one, InputChanged):
+        if isinstance(one, InputError | OutputError):
+            cause = Cause.INPUT if isinstance(one, InputError) else Cause.STORAGE
+            return cause, describe(one)
+        if isinstance(one, InputChangedError):
             return Cause.CHANGED, "the input changed while it was read; run again when it is whole"
         if isinstance(one, OSError):
             return _of_system(one, stage)

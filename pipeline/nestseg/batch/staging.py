@@ -90,15 +90,13 @@ def _dicom(
 ) -> tuple[list[tuple[str, Path]], tuple[str, ...]]:
     """SEG and SR, or why there are none; the NIfTI mask does not depend on them."""
     # Imported here: highdicom costs half a second, and most runs write no DICOM.
-    from nestseg.outputs.dicom.algorithm import Algorithm  # noqa: PLC0415
     from nestseg.outputs.dicom.results import write_results  # noqa: PLC0415
     from nestseg.outputs.dicom.source import NotReferableError  # noqa: PLC0415
 
-    algorithm = Algorithm(bundle.name, bundle.version, bundle.weights_sha256, bundle.segment_codes)
     stem = job.staging / job.name
     try:
         files = write_results(
-            result.mask, job.ref, result.volumes, bundle.labels, algorithm, stem, encoding
+            result.mask, job.ref, result.volumes, bundle.labels, bundle.algorithm, stem, encoding
         )
     except NotReferableError as error:
         return [], (f"No DICOM SEG and SR: {error}.",)

@@ -25,7 +25,7 @@ from nestseg.bundle.kernel import Grants
 from nestseg.bundle.options import SegmentOptions
 from nestseg.outputs.segmentation import Prediction
 from nestseg_prep import process_memory
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import BundleError, InputError
 from nestseg_prep.volume import Volume
 
 _LABEL_TYPES: Final = ("uint8", "uint16")
@@ -35,11 +35,11 @@ _MOST_PROBABILITIES: Final = 2**16
 _PATIENCE_S: Final = 10.0  # for a process that has closed its pipe to end, and its folder to go
 
 
-class BundleProcessError(Exception):
+class BundleProcessError(BundleError):
     """The caged process of a bundle died or broke the form of its messages."""
 
 
-class BundleCodeError(Exception):
+class BundleCodeError(BundleError):
     """The code of a bundle raised an error that says nothing of the input.
 
     Attributes:

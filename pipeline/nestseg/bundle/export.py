@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from nestseg.bundle import archive, manifest, trust
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import InputError, OutputError
 
 _PARTS = ("LICENSE", "configs", "docs", "models", "scripts")
 _LARGE = tuple(f"large_files.{suffix}" for suffix in ("yml", "yaml", "json"))
@@ -45,7 +45,7 @@ def export(bundle: Path, out: Path) -> Path:
                 made = packed
             made.rename(target)
     except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror})") from error
+        raise OutputError(f"{target}: cannot be written ({error.strerror})") from error
     return target
 
 

@@ -14,6 +14,7 @@ import yaml
 
 from nestseg.bundle import locate, manifest
 from nestseg.bundle.options import SegmentOptions
+from nestseg.outputs.dicom.algorithm import Algorithm
 from nestseg.outputs.plausibility import Expected, expectations, uncertainty_limit
 from nestseg_prep.errors import InputError
 from nestseg_prep.selection import Selection
@@ -89,6 +90,11 @@ class BundleInfo:
         """How many axes the network's input has, as the metadata say it; 3 where they do not."""
         shape = _tensor(self.metadata, "inputs", "image").get("spatial_shape")
         return len(shape) if isinstance(shape, list) and shape else 3
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The same for DICOM objects."""
+        return Algorithm(self.name, self.version, self.weights_sha256, self.segment_codes)
 
     def with_values(self, channel_of: dict[int, int]) -> BundleInfo:
         """The same with the labels of what its postprocessing gives.

@@ -16,7 +16,7 @@ from nestseg.bundle import choices, recipe
 from nestseg.bundle.choices import Choice
 from nestseg.bundle.plan import Plan, make_plan
 from nestseg_prep import split
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import InputError, OutputError
 from nestseg_prep.fingerprint import Fingerprint, fingerprint
 from nestseg_prep.layouts import SPLITS, DataSet, LabelledCase, read_dataset
 
@@ -87,7 +87,7 @@ def new(
         _write(made, temporary, out.name)
         temporary.rename(out)
     except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}); choose another") from error
+        raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return made

@@ -13,7 +13,7 @@ from typing import Final
 
 from nestseg.bundle import cage, locate, manifest
 from nestseg.bundle.info import WEIGHTS
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import InputError, OutputError
 from nestseg_prep.site_key import key_file
 
 DIGESTS: Final = "DIGESTS.sha256"
@@ -99,7 +99,7 @@ def remember(bundle: Path) -> None:
         with path.open("a") as file:
             file.write(f"{digest(bundle, documents=True)}  {cage.printable(bundle.name)}\n")
     except OSError as error:
-        raise InputError(f"{path}: cannot remember the trust ({error.strerror})") from error
+        raise OutputError(f"{path}: cannot remember the trust ({error.strerror})") from error
 
 
 def write_digests(home: Path) -> None:

@@ -476,13 +476,13 @@ def label(
 
 def main() -> None:
     """Entry point. Bad input ends in one line on stderr and exit code 2."""
-    from nestseg_prep.errors import InputError
+    from nestseg_prep.errors import NestsegError
 
     # pydicom and highdicom quote what stands in tags when they warn.
     warnings.simplefilter("ignore")
     try:
         app()
-    except InputError as error:
+    except NestsegError as error:
         sys.stderr.write(f"nestseg: {error}\n")
         sys.exit(2)
     except BrokenPipeError:  # `nestseg scan … | head`

@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import InputError, OutputError
 from nestseg_prep.site_key import mark_folder
 
 
@@ -24,6 +24,6 @@ def check_writable(out: Path, inputs: list[Path]) -> None:
         Path(probe).unlink()
         mark_folder(out)
     except OSError as error:
-        raise InputError(
+        raise OutputError(
             f"{out}: cannot be written ({error.strerror}); choose another --out"
         ) from error

@@ -16,7 +16,7 @@ from nestseg.pacs.addresses import Address, Node, Web
 from nestseg.pacs.retrieve import Query, fetch, find, matches
 from nestseg.pacs.send import Sent, dicom_files, send
 from nestseg.pacs.tls import Tls
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import InputError, OutputError
 from nestseg_prep.site_key import mark_folder
 
 ALL_DONE = 0
@@ -81,7 +81,7 @@ def check_out(out: Path) -> None:
             pass
         mark_folder(out)
     except OSError as error:
-        raise InputError(
+        raise OutputError(
             f"{out}: cannot be written ({error.strerror}); choose another --out"
         ) from error
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from nestseg.outputs.dicom.algorithm import Algorithm
 from nestseg.outputs.flag import Flag
 from nestseg.outputs.plausibility import Expected, flags, unlike_training
 from nestseg.outputs.volumetry import Sizes, sizes
@@ -37,6 +38,7 @@ class Prediction:
         computed_by: library and numbers, as ``"openvino bf16"``; ``""`` for torch as the bundle's
             own inferer runs it.
         labels: value in the mask → name.
+        made_by: the bundle.
         expected: value → what its structure looks like, as far as the bundle says.
         uncertainty_limit: the largest uncertainty of the bundle's validation cases.
     """
@@ -47,6 +49,7 @@ class Prediction:
     notes: tuple[str, ...] = ()
     computed_by: str = ""
     labels: dict[int, str] = field(default_factory=dict)
+    made_by: Algorithm | None = None
     expected: dict[int, Expected] = field(default_factory=dict)
     uncertainty_limit: float | None = None
     _probability: tuple[Callable[[], Volume], ...] = ()

@@ -21,7 +21,7 @@ from nestseg.outputs.dicom.sr import volume_report, volumes_of
 from nestseg.outputs.dicom.terminology import concept_of
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.disk import sync_folder
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import InputError, OutputError
 from nestseg_prep.volume import Volume
 
 
@@ -62,7 +62,8 @@ def write_results(
 
     Raises:
         InputError: no DICOM object can refer to the series, or its headers allow none.
-        OSError: a file cannot be written; nothing is left under the names.
+        OutputError: a file reads back differently.
+        OSError: one cannot be written. Nothing is left under the names.
     """
     files = DicomFiles(
         stem.with_name(f"{stem.name}_seg.dcm"), stem.with_name(f"{stem.name}_sr.dcm")
@@ -130,4 +131,4 @@ def _save(dataset: Dataset, path: Path) -> None:
 def _check(same: bool, path: Path) -> None:
     if not same:
         msg = f"{path.name}: what was written reads back differently; check the disk"
-        raise InputError(msg)
+        raise OutputError(msg)
