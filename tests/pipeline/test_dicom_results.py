@@ -16,8 +16,8 @@ import pytest
 from highdicom.sr import srread
 from pydicom.sequence import Sequence
 
+from nestseg.batch.manner import Manner
 from nestseg.bundle import locate
-from nestseg.cli.manner import Manner
 from nestseg.cli.segment import run as segment
 from nestseg.outputs.dicom import results
 from nestseg.outputs.dicom.encoding import Encoding

@@ -5,7 +5,7 @@ import json
 import pydicom
 import pytest
 
-from nestseg.cli.manner import Manner
+from nestseg.batch.manner import Manner
 from nestseg.cli.segment import run as segment
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg.outputs.dicom.results import write_results

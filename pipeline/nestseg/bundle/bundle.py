@@ -6,7 +6,6 @@ cage otherwise. Callers see no difference.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -120,11 +119,15 @@ def load_bundle(
         ahead: whether a cage for the next image is loaded as soon as one image is done.
 
     Raises:
-        InputError: there is no such bundle, it cannot be loaded, or this system cannot hold a cage.
+        InputError: there is no such bundle, it is not as its manifest lists it, it cannot be
+            loaded, or this system cannot hold a cage.
     """
     options = options or SegmentOptions()
     folder = locate.find(str(name_or_path))
-    if _is_caged((folder, *options.ensemble), caged):
+    if caged is None:
+        foreign = [one for one in (folder, *options.ensemble) if _is_foreign(one)]
+        caged = bool(foreign)
+    if caged:
         limits = cages.Limits(threads, memory_mb, ahead)
         return Bundle(cages.load(folder, options, limits), options)
     from nestseg.bundle import in_process  # noqa: PLC0415  the parent of a cage needs no torch
@@ -132,5 +135,9 @@ def load_bundle(
     return Bundle(in_process.load(folder, options, threads), options)
 
 
-def _is_caged(folders: Sequence[Path], caged: bool | None) -> bool:
-    return any(map(trust.needs_cage, folders)) if caged is None else caged
+def _is_foreign(folder: Path) -> bool:
+    trust.check_manifest(folder)
+    if not trust.needs_cage(folder):
+        return False
+    trust.check_links(folder)
+    return True

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from nestseg.bundle import cage, locate, manifest
+from nestseg.bundle.findings import failing
 from nestseg.bundle.info import WEIGHTS
 from nestseg_prep.errors import InputError, OutputError
 from nestseg_prep.site_key import key_file
@@ -42,6 +43,16 @@ def digest(bundle: Path, *, documents: bool = False) -> str:
             continue
         total.update(f"{name}\0{manifest.digest(path)}\n".encode("utf-8", "surrogateescape"))
     return total.hexdigest()
+
+
+def check_manifest(bundle: Path) -> None:
+    """Pass if a bundle has no manifest, or is as its manifest lists it.
+
+    Raises:
+        InputError: a file is missing, changed or not listed.
+    """
+    if found := failing(manifest.check(bundle, demanded=False), strict=False):
+        raise InputError(f"{bundle.name}: {found[0].line}")
 
 
 def check_links(bundle: Path) -> None:

@@ -261,9 +261,9 @@ def segment(  # noqa: PLR0913  one for each option
 
     The same command goes on where it was stopped, and does nothing twice.
     """
+    from nestseg.batch.manner import Manner
     from nestseg.cli import amounts
     from nestseg.cli.choice import selection as chosen
-    from nestseg.cli.manner import Manner
     from nestseg.cli.network import Pacs, Source
     from nestseg.cli.segment import run_with_pacs
     from nestseg.pacs.tls import Tls

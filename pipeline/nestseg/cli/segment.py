@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nestseg.batch.manner import Manner
 from nestseg.batch.stops import ExitCode, StopError
+from nestseg.bundle import trust as trusted
 from nestseg.bundle.info import read_info
 from nestseg.bundle.options import SegmentOptions
-from nestseg.cli import bundles, checks, signals, tables
-from nestseg.cli.manner import Manner, pool_maker
+from nestseg.cli import bundles, signals, tables
 from nestseg.cli.scan import check_exist
 from nestseg_prep.dicom.rules import SAFE, Rules
 from nestseg_prep.errors import InputError
 
 if TYPE_CHECKING:
-    from nestseg.batch.discovery import Inputs
     from nestseg.batch.jobs import Settings
-    from nestseg.batch.session import Ending, Order
+    from nestseg.batch.session import Ending
     from nestseg.cli.network import Pacs
     from nestseg.outputs.dicom.encoding import Encoding
     from nestseg.pruning.choice import Rule
@@ -59,7 +58,7 @@ def run(  # noqa: PLR0913  what the command line says
         InputError: nothing could be started: no such input, bundle or weights, the bundle cannot
             be caged, nothing fits, or ``out`` cannot be written.
     """
-    from nestseg.batch import session
+    from nestseg.api import run_folder
     from nestseg.batch.discovery import Inputs
     from nestseg.cli import progress
 
@@ -68,19 +67,16 @@ def run(  # noqa: PLR0913  what the command line says
     folder = bundles.find(bundle_name, trust=trust)
     options = options or SegmentOptions()
     for one in options.ensemble:
-        bundles.check_manifest(one)
+        trusted.check_manifest(one)
         bundles.admit(one, trust=trust)
     selection = selection or read_info(folder).selection
     check_exist(paths)
-    with ExitStack() as stack:
-        stack.enter_context(signals.private())
-        checks.check_writable(out, paths)
-        stop = stack.enter_context(signals.stopping())
+    with signals.stopping() as stop:
         try:
             settings = _settings(folder, dicom, options, budget, manner)
-            order = _order(Inputs(paths, selection, rules), settings, out, manner)
+            inputs = Inputs(paths, selection, rules)
             with progress.listener(as_json=manner.log_json, show_phi=manner.show_phi) as tell:
-                ending = session.run(order, pool_maker(settings, manner), tell, stop=stop)
+                ending = run_folder(inputs, settings, out, manner, tell=tell, stop=stop)
         except StopError as error:
             progress.say_end(f"{out}: {error}", error.code, as_json=manner.log_json)
             return error.code
@@ -106,17 +102,6 @@ def _settings(
         if sentence and not manner.log_json:
             tables.stderr.print(sentence, soft_wrap=True, markup=False, highlight=False)
     return Settings(folder, dicom, manner.device, options)
-
-
-def _order(inputs: Inputs, settings: Settings, out: Path, manner: Manner) -> Order:
-    from nestseg.batch import digests
-    from nestseg.batch.session import Order
-
-    options = {"dicom": settings.dicom and settings.dicom.value} | settings.options.settings()
-    members = (settings.bundle, *settings.options.ensemble)
-    digest = digests.settings_digest(members, inputs.rules, options)
-    shown = options | {"ensemble": [one.name for one in settings.options.ensemble]}
-    return Order(out, inputs, digest, shown, manner.shard, retry=manner.retry)
 
 
 def run_with_pacs(
