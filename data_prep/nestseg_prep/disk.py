@@ -23,12 +23,13 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def check_writable(out: Path, inputs: Sequence[Path]) -> None:
+def check_writable(out: Path, inputs: Sequence[Path] = (), mode: int = 0o777) -> None:
     """Make a folder for results.
 
     Args:
         out: the folder.
         inputs: what is read, for results that must not lie among it.
+        mode: of a folder that is made here.
 
     Raises:
         InputError: the folder lies inside an input.
@@ -40,14 +41,14 @@ def check_writable(out: Path, inputs: Sequence[Path]) -> None:
     if any(resolved.is_relative_to(folder.resolve()) for folder in folders):
         raise InputError(f"{out}: lies inside the input; give a folder outside of it")
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True, mode=mode)
         handle, probe = tempfile.mkstemp(dir=out, prefix=".nestseg-")
         os.close(handle)
         Path(probe).unlink()
         mark_folder(out)
     except OSError as error:
         raise OutputError(
-            f"{out}: cannot be written ({error.strerror}); choose another --out"
+            f"{out}: cannot be written ({error.strerror}); choose another folder"
         ) from error
 
 

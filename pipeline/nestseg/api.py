@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,7 @@ def segment(image: ImageLike, bundle: str | Path | Bundle, **options: Any) -> Pr
         MemoryError: it ran out of memory.
     """
     if isinstance(bundle, Bundle):
-        return bundle.predict(image, replace(bundle.options, **options) if options else None)
+        return bundle.predict(image, _changed(bundle.options, options))
     folder = locate.find(str(bundle))
     return load_bundle(folder, _options(folder, options)).predict(image)
 
@@ -189,4 +189,16 @@ def _options(bundle: Path, given: dict[str, Any]) -> SegmentOptions:
     named = given.get("ensemble", ())
     listed = [named] if isinstance(named, str | Path) else named
     ensemble = tuple(locate.find(str(one)) for one in listed)
-    return resolved(bundle, SegmentOptions(**given | {"ensemble": ensemble}))[0]
+    return resolved(bundle, _changed(SegmentOptions(), given | {"ensemble": ensemble}))[0]
+
+
+def _changed(options: SegmentOptions, given: dict[str, Any]) -> SegmentOptions:
+    """Options with some of their fields changed.
+
+    Raises:
+        InputError: there is no such option, or not this value.
+    """
+    known = [one.name for one in fields(options)]
+    if unknown := next((name for name in given if name not in known), None):
+        raise InputError(f"{unknown}: no such option; give one of {', '.join(known)}")
+    return replace(options, **given)

@@ -204,6 +204,8 @@ def test_a_file_that_does_not_fit_the_bundle_is_refused_with_the_reason(tmp_path
 def test_a_folder_needs_paths_and_encodings_that_are_there(tmp_path: Path) -> None:
     with pytest.raises(nestseg.InputError, match="no such file or folder"):
         nestseg.segment_folder(tmp_path / "none", BUNDLE, tmp_path / "out")
+    with pytest.raises(nestseg.InputError, match="tat: no such option; give one of tta, level"):
+        nestseg.segment_folder(tmp_path, BUNDLE, tmp_path / "out", tat="mirror")
     with pytest.raises(nestseg.InputError, match="give one of binary, labelmap"):
         nestseg.segment_folder(tmp_path, BUNDLE, tmp_path / "out", dicom="seg")
     assert not (tmp_path / "out").exists()

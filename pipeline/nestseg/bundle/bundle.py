@@ -128,7 +128,7 @@ def load_bundle(
         foreign = [one for one in (folder, *options.ensemble) if _is_foreign(one)]
         caged = bool(foreign)
     if caged:
-        limits = cages.Limits(threads, memory_mb, ahead)
+        limits = cages.CageLimits(threads, memory_mb, ahead)
         return Bundle(cages.load(folder, options, limits), options)
     from nestseg.bundle import in_process  # noqa: PLC0415  the parent of a cage needs no torch
 

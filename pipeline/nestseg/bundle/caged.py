@@ -157,7 +157,7 @@ class Caged:
             raise BundleProcessError("the bundle took too long and was ended")
 
 
-class Limits(NamedTuple):
+class CageLimits(NamedTuple):
     """What a cage may use.
 
     Attributes:
@@ -174,7 +174,7 @@ class Limits(NamedTuple):
 class _Server(Caged):
     """A bundle in a cage, ready for one image."""
 
-    def __init__(self, bundle: Path, options: SegmentOptions, limits: Limits) -> None:
+    def __init__(self, bundle: Path, options: SegmentOptions, limits: CageLimits) -> None:
         folders = (bundle, *options.ensemble)
         variables = {"OMP_NUM_THREADS": str(limits.threads)} if limits.threads else {}
         grants = Grants(read=(locate.home(), *folders), memory_mb=limits.memory_mb)
@@ -228,7 +228,7 @@ class Cages:
     device: str
     _folder: Path
     _options: SegmentOptions
-    _limits: Limits
+    _limits: CageLimits
     _spare: list[_Server] = field(default_factory=list)
 
     def predict(self, volume: Volume, options: SegmentOptions) -> Prediction:
@@ -250,7 +250,7 @@ class Cages:
         return _Server(self._folder, self._options, self._limits)
 
 
-def load(bundle: Path, options: SegmentOptions, limits: Limits) -> Cages:
+def load(bundle: Path, options: SegmentOptions, limits: CageLimits) -> Cages:
     """Load a bundle in a cage.
 
     Args:

@@ -25,7 +25,8 @@ def export(bundle: Path, out: Path) -> Path:
         What was written; it appears whole or not at all.
 
     Raises:
-        InputError: no bundle, a link leads out of it, or the place is taken or cannot be written.
+        InputError: no bundle, a link leads out of it, or the place is taken.
+        OutputError: the place cannot be written.
     """
     if not (bundle / "configs" / "metadata.json").is_file():
         raise InputError(f"{bundle}: no bundle: it has no configs/metadata.json; check the path")

@@ -72,7 +72,8 @@ def new(
         on_case: called with the name of each case when it was read.
 
     Raises:
-        InputError: a data set that cannot be used, too little memory, or ``out`` cannot be made.
+        InputError: a data set that cannot be used, or too little memory.
+        OutputError: ``out`` cannot be made.
     """
     _check_out(out, dataset)
     data = read_dataset(dataset)

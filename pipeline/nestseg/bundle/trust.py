@@ -100,7 +100,7 @@ def remember(bundle: Path) -> None:
     """Trust the code of a bundle from now on, for every run of this user.
 
     Raises:
-        InputError: the user's configuration cannot be written.
+        OutputError: the user's configuration cannot be written.
     """
     if not needs_cage(bundle):
         return

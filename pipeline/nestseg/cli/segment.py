@@ -56,7 +56,8 @@ def run(  # noqa: PLR0913  what the command line says
 
     Raises:
         InputError: nothing could be started: no such input, bundle or weights, the bundle cannot
-            be caged, nothing fits, or ``out`` cannot be written.
+            be caged, or nothing fits.
+        OutputError: ``out`` cannot be written.
     """
     from nestseg.api import run_folder
     from nestseg.batch.discovery import Inputs

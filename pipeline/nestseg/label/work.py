@@ -73,7 +73,7 @@ class Work:
         """Make the folders, open to their owner alone: they hold images of patients.
 
         Raises:
-            InputError: they cannot be made.
+            OutputError: they cannot be made.
         """
         try:
             for name in ("bundles", "levels", "uploads", "sessions", "images", "runs"):

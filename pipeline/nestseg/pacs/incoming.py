@@ -38,7 +38,7 @@ class Incoming:
         quota: bytes that may lie in it.
 
     Raises:
-        InputError: the folder cannot be made.
+        OutputError: the folder cannot be made.
     """
 
     def __init__(self, folder: Path, quota: int) -> None:
