@@ -45,11 +45,14 @@ def test_help_takes_less_than_300_ms_of_cpu() -> None:
     assert min(used) < 0.3
 
 
-@pytest.mark.parametrize("command", ["scan", "prepare"])
-def test_commands_of_the_prep_stage_import_neither_torch_nor_monai(
-    command: str, study: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    "words",
+    ["scan {study}", "prepare {study} --out {out}", "bundle list", "bundle info em_unet"],
+)
+def test_commands_that_compute_nothing_import_neither_torch_nor_monai(
+    words: str, study: Path, tmp_path: Path
 ) -> None:
-    arguments = [command, str(study)] + (["--out", str(tmp_path / "out")] * (command == "prepare"))
+    arguments = words.format(study=study, out=tmp_path / "out").split()
     code = (
         "import sys; from nestseg.cli import app\n"
         f"app({arguments!r}, standalone_mode=False)\n"
