@@ -8,23 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from nestseg.bundle import cage, locate, manifest, trust
-from nestseg.bundle.info import (
-    channel_names,
-    input_channels,
-    input_dims,
-    missing_weights,
-    read_config,
-    read_info,
-    read_metadata,
-)
+from nestseg.bundle.info import BundleInfo, missing_weights, read_info
 from nestseg_prep.errors import InputError
 from nestseg_prep.selection import RULES
 
 WEIGHTS_ENDINGS: Final = (".pt", ".pth", ".safetensors")
 _LONGEST: Final = 2000
-_MOST_CHANNELS: Final = 256
 _READ_BYTES: Final = 2**14
-_VERSIONS: Final = ("monai_version", "pytorch_version", "numpy_version")
 _TEXTS: Final = ("name", "task", "description", "intended_use", "data_source", "authors")
 _LICENCES: Final = {
     "Apache-2.0": r"Apache License\s+Version 2\.0",
@@ -63,7 +53,7 @@ def summary(bundle: Path) -> dict[str, Any]:
     Raises:
         InputError: a file is missing or damaged; the line names it.
     """
-    cleaned: dict[str, Any] = _clean(_summary(bundle))
+    cleaned: dict[str, Any] = _clean(_summary(bundle, read_info(bundle)))
     return cleaned
 
 
@@ -79,27 +69,20 @@ def describe(bundle: Path) -> dict[str, Any]:
     Raises:
         InputError: as :func:`summary`.
     """
-    metadata, config = read_metadata(bundle), read_config(bundle)
-    network = config.get("network_def")
-    selection = read_info(bundle, None).selection
-    required = metadata.get("required_packages_version")
+    info = read_info(bundle)
+    metadata, network, selection = info.metadata, info.config.get("network_def"), info.selection
     texts = {key: str(metadata[key]) for key in _TEXTS if metadata.get(key)}
     figures = metadata.get("eval_metrics")
     cleaned: dict[str, Any] = _clean(
-        _summary(bundle)
+        _summary(bundle, info)
         | {"title": texts.pop("name", ""), **texts}
         | {
-            "channels": _channels(metadata),
+            "channels": info.input_names,
             "selection": {rule: _rule(getattr(selection, rule)) for rule in RULES},
             "rules_from": selection.origin,
             "network": str(network.get("_target_", "")) if isinstance(network, dict) else "",
             "levels": _levels(network),
-            "requires": {
-                key.removesuffix("_version").replace("pytorch", "torch"): str(metadata[key])
-                for key in _VERSIONS
-                if metadata.get(key)
-            }
-            | (required if isinstance(required, dict) else {}),
+            "requires": info.requires,
             "figures": figures if isinstance(figures, dict) else {},
             "weights": dict(_weights(bundle)),
         }
@@ -107,14 +90,13 @@ def describe(bundle: Path) -> dict[str, Any]:
     return cleaned
 
 
-def _summary(bundle: Path) -> dict[str, Any]:
-    info, metadata = read_info(bundle, None), read_metadata(bundle)
+def _summary(bundle: Path, info: BundleInfo) -> dict[str, Any]:
     return {
         "name": info.name,
-        "task": str(metadata.get("task", "")),
+        "task": str(info.metadata.get("task", "")),
         "labels": info.labels,
-        "modality": _modality(metadata, info.selection.modalities),
-        "dims": input_dims(metadata),
+        "modality": info.modality,
+        "dims": info.input_dims,
         "licence": _licence(bundle),
         "data_licence": _data_licence(bundle),
         "version": info.version,
@@ -127,22 +109,6 @@ def _code(bundle: Path) -> str:
     if trust.is_ours(bundle):
         return "nestseg"
     return "caged" if trust.needs_cage(bundle) else "trusted"
-
-
-def _modality(metadata: dict[str, Any], taken: Any) -> str:
-    """What the metadata call it, or what the rules take."""
-    tensors = metadata["network_data_format"].get("inputs")
-    image = tensors.get("image") if isinstance(tensors, dict) else None
-    said = image.get("modality") if isinstance(image, dict) else None
-    return said if isinstance(said, str) and said else ", ".join(taken or ())
-
-
-def _channels(metadata: dict[str, Any]) -> dict[int, str]:
-    """Channel of the input → name, as many as the metadata say there are."""
-    inputs = metadata["network_data_format"].get("inputs")
-    named = channel_names({"network_data_format": {"outputs": inputs}}, {})
-    count = min(input_channels(metadata), _MOST_CHANNELS)
-    return {n: named.get(n, f"channel {n}") for n in range(count)}
 
 
 def _rule(value: Any) -> Any:

@@ -20,6 +20,12 @@ from nestseg_prep.selection import Selection
 
 _LONGEST_TEXT: Final = 200
 _LARGEST_CONFIG: Final = 2**20
+_MOST_CHANNELS: Final = 256
+_VERSIONS: Final = {
+    "monai": "monai_version",
+    "torch": "pytorch_version",
+    "numpy": "numpy_version",
+}
 _UNREADABLE: Final = (
     *(OSError, ValueError, KeyError, TypeError, AttributeError),
     *(OverflowError, RecursionError),
@@ -83,6 +89,29 @@ class BundleInfo:
         """How many channels the network takes, as the metadata say it."""
         count = _tensor(self.metadata, "inputs", "image").get("num_channels")
         return count if isinstance(count, int) else 1
+
+    @property
+    def input_names(self) -> dict[int, str]:
+        """Channel of the network's input → name."""
+        named = _numbered(_tensor(self.metadata, "inputs", "image").get("channel_def"))
+        count = min(self.input_channels, _MOST_CHANNELS)
+        return {n: named.get(n, f"channel {n}") for n in range(count)}
+
+    @property
+    def modality(self) -> str:
+        """What the metadata call the modality, or the ones that the rules take."""
+        said = _tensor(self.metadata, "inputs", "image").get("modality")
+        return (
+            said if isinstance(said, str) and said else ", ".join(self.selection.modalities or ())
+        )
+
+    @property
+    def requires(self) -> dict[str, str]:
+        """Package → version that the metadata ask for."""
+        required = self.metadata.get("required_packages_version")
+        versions = {name: self.metadata.get(key) for name, key in _VERSIONS.items()}
+        given = versions | (required if isinstance(required, dict) else {})
+        return {str(name): str(version) for name, version in given.items() if version}
 
     @property
     def input_dims(self) -> int:
