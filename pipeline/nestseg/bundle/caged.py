@@ -166,11 +166,13 @@ class Limits(NamedTuple):
         threads: of the computation; 0 for what the environment says.
         memory_mb: of its own data, in units of 10⁶ bytes.
         ahead: whether a cage for the next image is loaded as soon as one image is done.
+        longest_s: seconds after which it is ended; ``None`` for any time.
     """
 
     threads: int = 0
     memory_mb: int | None = None
     ahead: bool = False
+    longest_s: float | None = None
 
 
 class _Server(Caged):
@@ -180,7 +182,7 @@ class _Server(Caged):
         folders = (bundle, *options.ensemble)
         variables = {"OMP_NUM_THREADS": str(limits.threads)} if limits.threads else {}
         grants = Grants(read=(locate.home(), *folders), memory_mb=limits.memory_mb)
-        super().__init__("nestseg.bundle.caged_worker", grants, variables)
+        super().__init__("nestseg.bundle.caged_worker", grants, variables, limits.longest_s)
         self._ready: dict[str, Any] | None = None
         self.send({"bundles": [str(one) for one in folders], "options": options.settings()})
 
