@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,6 +16,19 @@ SPLITS = ("train", "val", "test")
 _MONAI_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 Case: TypeAlias = dict[str, str]
+
+
+def existing(listed: Sequence[Case]) -> Sequence[Case]:
+    """The cases themselves, if all of their files are there.
+
+    Raises:
+        InputError: one is not.
+    """
+    for case in {id(case): case for case in listed}.values():
+        for path in case.values():
+            if not Path(path).exists():
+                raise InputError(f"{path}: no such file; check the folder of the data set")
+    return listed
 
 
 def cases(dataset: str | Path, split: str) -> list[Case]:
@@ -119,9 +132,11 @@ def inputs(dataset_dir: str | Path, selection: Selection) -> list[dict[str, Seri
         ``[{"image": series}, …]`` for the dataset of an inference config.
 
     Raises:
-        InputError: nothing there fits.
+        InputError: there is no such folder, or nothing in it fits.
     """
     root = Path(str(dataset_dir))
+    if not root.exists():
+        raise InputError(f"{root}: no such file or folder; check the path")
     series = scan(root, pictures=selection.pictures).series
     found = [{"image": one.ref} for one in selection.decide(series) if one.taken]
     if not found:

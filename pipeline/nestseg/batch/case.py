@@ -18,6 +18,7 @@ from nestseg.batch import staging
 from nestseg.batch.failures import InputChangedError, judge
 from nestseg.batch.jobs import Job, Outcome, Settings
 from nestseg.batch.states import Cause, Facts, Flag, Output
+from nestseg.bundle import trace
 from nestseg.outputs.segmentation import Prediction
 from nestseg_prep import process_memory
 from nestseg_prep.dicom.references import SeriesRef
@@ -129,6 +130,7 @@ def _stage(work: Work, stage: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001  one bad case must never stop the others
+        trace.show(error)
         work.failure = judge(error, stage)
         work.image = work.result = None
     finally:

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterator
 
 from nestseg.batch.states import Cause
+from nestseg.bundle import trace
 from nestseg.bundle.caged import BundleCodeError, BundleProcessError
 from nestseg_prep import process_memory
 from nestseg_prep.errors import FileError, InputError, OutputError, describe
@@ -21,8 +22,9 @@ class InputChangedError(FileError):
 def judge(error: BaseException, stage: str) -> tuple[Cause, str]:
     """Why a stage of a case failed, and the same for a person.
 
-    Texts of foreign exceptions may quote paths and tags, which may name a patient: of those only
-    the kind is told.
+    Texts of foreign exceptions may quote paths and tags, which may name a patient: of those the
+    kind and the place in the code are told, and the text only where it was raised by code that
+    gets voxels alone (:func:`nestseg.bundle.trace.told`).
 
     Args:
         error: what was raised.
@@ -41,9 +43,13 @@ def judge(error: BaseException, stage: str) -> tuple[Cause, str]:
             return _of_system(one, stage)
         if isinstance(one, BundleProcessError):
             return Cause.KILLED, str(one)
-    root = chain[-1]
-    kind = root.kind if isinstance(root, BundleCodeError) else type(root).__name__
-    return Cause.ERROR, f"{kind} in stage {stage}"
+    root, of_arrays = chain[-1], stage == "infer"
+    if isinstance(root, BundleCodeError):
+        kind, told, lasts = root.kind, root.told, root.lasts
+    else:
+        kind, told = type(root).__name__, trace.told(error, of_arrays=of_arrays)
+        lasts = trace.lasts(root, of_arrays=of_arrays)
+    return Cause.CODE if lasts else Cause.ERROR, f"{kind} in stage {stage}{told}"
 
 
 def _of_system(error: OSError, stage: str) -> tuple[Cause, str]:

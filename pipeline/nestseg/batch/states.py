@@ -27,7 +27,7 @@ class State(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why an attempt came to nothing."""
+    """Why an attempt failed."""
 
     INPUT = "input"  # the file's own fault; another attempt would end alike
     CHANGED = "changed"  # the input changed while it was read
@@ -35,6 +35,7 @@ class Cause(StrEnum):
     MEMORY = "memory"
     KILLED = "killed"  # the worker died
     STORAGE = "storage"  # no space, no permission, a disk that fails
+    CODE = "code"  # an error of the program; the same code on the same input would fail alike
     ERROR = "error"
 
 

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from nestseg.bundle import cage, keeper, locate
+from nestseg.bundle import cage, keeper, locate, trace
 from nestseg.bundle.channel import Array, Channel, ChannelError
 from nestseg.bundle.info import BundleInfo, read_info, weights_digest
 from nestseg.bundle.kernel import Grants
@@ -44,11 +44,13 @@ class BundleCodeError(BundleError):
 
     Attributes:
         kind: name of the error's class.
+        told: where, and why: see :func:`nestseg.bundle.trace.told`.
+        lasts: whether it would fail on the same input again.
     """
 
-    def __init__(self, kind: str) -> None:
-        super().__init__(kind)
-        self.kind = kind
+    def __init__(self, kind: str, told: str = "", *, lasts: bool = False) -> None:
+        super().__init__(kind + told)
+        self.kind, self.told, self.lasts = kind, told, lasts
 
 
 class Caged:
@@ -164,11 +166,13 @@ class CageLimits(NamedTuple):
         threads: of the computation; 0 for what the environment says.
         memory_mb: of its own data, in units of 10⁶ bytes.
         ahead: whether a cage for the next image is loaded as soon as one image is done.
+        longest_s: seconds after which it is ended; ``None`` for any time.
     """
 
     threads: int = 0
     memory_mb: int | None = None
     ahead: bool = False
+    longest_s: float | None = None
 
 
 class _Server(Caged):
@@ -178,7 +182,7 @@ class _Server(Caged):
         folders = (bundle, *options.ensemble)
         variables = {"OMP_NUM_THREADS": str(limits.threads)} if limits.threads else {}
         grants = Grants(read=(locate.home(), *folders), memory_mb=limits.memory_mb)
-        super().__init__("nestseg.bundle.caged_worker", grants, variables)
+        super().__init__("nestseg.bundle.caged_worker", grants, variables, limits.longest_s)
         self._ready: dict[str, Any] | None = None
         self.send({"bundles": [str(one) for one in folders], "options": options.settings()})
 
@@ -266,7 +270,7 @@ def load(bundle: Path, options: SegmentOptions, limits: CageLimits) -> Cages:
     try:
         answer = server.ready()
     except (BundleProcessError, BundleCodeError) as error:
-        raise InputError(f"{bundle.name}: {error} while loading") from error
+        raise InputError(f"{bundle.name}: cannot be loaded: {error}") from error
     except MemoryError:
         raise InputError(
             f"{bundle.name}: out of memory while loading; allow or find more"
@@ -321,12 +325,21 @@ def plain(array: Array) -> Array:
 def _failure(answer: dict[str, Any]) -> Exception:
     """What a cage reports as an exception; its words are foreign text."""
     text = cage.printable(str(answer.get("text", "")), 300)
+    error: Exception
     match answer["failed"]:
         case "input":
-            return InputError(text or "the bundle refuses the image without a reason")
+            error = InputError(text or "the bundle refuses the image without a reason")
         case "memory":
-            return MemoryError(text)
-    return BundleCodeError(text if re.fullmatch(r"[A-Za-z_][\w.]{0,60}", text) else "Error")
+            error = MemoryError(text)
+        case _:
+            kind = text if re.fullmatch(r"[A-Za-z_][\w.]{0,60}", text) else "Error"
+            told = cage.printable(str(answer.get("told", "")), 300)
+            error = BundleCodeError(kind, told, lasts=answer.get("lasts") is True)
+    lines = answer.get("trace")
+    if trace.wanted() and isinstance(lines, list):
+        shown = [cage.printable(str(line)) for line in lines[: trace.MOST_LINES]]
+        error.add_note("\n".join(["In the cage:", *shown]))
+    return error
 
 
 def _checked(answer: dict[str, Any], options: SegmentOptions) -> dict[str, Any]:

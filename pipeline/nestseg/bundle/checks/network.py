@@ -113,9 +113,13 @@ def _sizes(network: nn.Module, takes: dict[str, Any], gives: dict[str, Any]) -> 
             yield Finding(FILE, place, problem, "give sizes that are legal for every n from 1")
             return
         if not isinstance(out, Tensor):
+            # Whether segment takes it is found by running it; MONAI's own tools do not.
             problem = f"gives a {type(out).__name__} when it predicts"
-            yield Finding("inference.json", "network_def", problem, "return one tensor in eval")
-            return
+            remedy = "return one tensor in eval: verify_net_in_out and the exports of MONAI ask so"
+            yield warning("inference.json", "network_def", problem, remedy)
+            if not isinstance(out, list | tuple) or not out or not isinstance(out[0], Tensor):
+                return
+            out = out[0]
         if out.shape[1] != gives["num_channels"]:
             problem = f"is {gives['num_channels']}; the network gives {out.shape[1]}"
             yield Finding(FILE, f"{_OUT}#num_channels", problem, "write what it gives")
