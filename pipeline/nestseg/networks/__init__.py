@@ -2,8 +2,10 @@
 
 from functools import partial
 
+from nestseg.networks.backbone_grid import BackboneUNet
+from nestseg.networks.backbones import ENCODERS, NamedEncoder
 from nestseg.networks.base import NamedNetwork, SegmentationNetwork
-from nestseg.networks.encoders import ResNetEncoder
+from nestseg.networks.encoders import Encoder, ResNetEncoder
 from nestseg.networks.fcn import FCN
 from nestseg.networks.fovea import Fovea
 from nestseg.networks.grid import GridUNet
@@ -30,9 +32,9 @@ from nestseg.networks.papers.others import (
     u2net_lite_2020,
 )
 from nestseg.networks.resfcn import ResFCN
-from nestseg.networks.resnet_grid import ResNetUNet
 from nestseg.networks.topology import TOPOLOGIES
 from nestseg.networks.u2net import U2Net
+from nestseg.networks.weights import load_weights
 from nestseg.networks.window import WindowNet
 
 _OF_THEIR_OWN = {
@@ -71,9 +73,19 @@ _OF_THEIR_OWN = {
     "unetpp_2018": NamedNetwork("Zhou et al. 2018", unetpp_2018),
     "wide_unet_2018": NamedNetwork("Zhou et al. 2018", wide_unet_2018),
 }
-_ON_RESNETS = {
+ResNetUNet = BackboneUNet
+"""The name of :class:`BackboneUNet` in configs of bundles from before 0.2."""
+
+_ON_ENCODERS = {
     f"{name}_{encoder}": NamedNetwork(
-        "He et al. 2016", partial(ResNetUNet, encoder=encoder, topology=topology)
+        ENCODERS[encoder].paper,
+        partial(
+            BackboneUNet,
+            spatial_dims=ENCODERS[encoder].spatial_dims[0],
+            encoder=encoder,
+            topology=topology,
+        ),
+        ENCODERS[encoder].spatial_dims,
     )
     for name, topology in (
         ("unet", "unet"),
@@ -81,20 +93,27 @@ _ON_RESNETS = {
         ("unet_plus", "unet+"),
         ("unetpp", "unet++"),
     )
-    for encoder in ("resnet18", "resnet34", "resnet50", "resnet101")
+    for encoder in (
+        *("resnet18", "resnet34", "resnet50", "resnet101", "medicalnet50"),
+        *("vgg16_bn", "densenet121", "efficientnet_b0", "mednext_s"),
+    )
 }
 
-NETWORKS = dict(sorted((_OF_THEIR_OWN | _ON_RESNETS).items()))
+NETWORKS = dict(sorted((_OF_THEIR_OWN | _ON_ENCODERS).items()))
 """Every network of the family by name, sorted."""
 
 __all__ = [
+    "ENCODERS",
     "FCN",
     "NETWORKS",
     "TOPOLOGIES",
+    "BackboneUNet",
     "DLinkNet",
+    "Encoder",
     "Fovea",
     "GridUNet",
     "LinkNet",
+    "NamedEncoder",
     "NamedNetwork",
     "ResFCN",
     "ResNetEncoder",
@@ -107,6 +126,7 @@ __all__ = [
     "fcn16s_2015",
     "fcn32s_2015",
     "linknet_deepglobe_2018",
+    "load_weights",
     "resfcn_2016",
     "u2net_2020",
     "u2net_lite_2020",
