@@ -12,6 +12,7 @@ from nestseg.networks.grid import GridUNet
 from nestseg.networks.linknet import DLinkNet, LinkNet
 from nestseg.networks.papers.grids import (
     unet3d_2016,
+    unet3d_genesis_2019,
     unet_2015,
     unet_deepglobe_2018,
     unet_e_2020,
@@ -19,6 +20,7 @@ from nestseg.networks.papers.grids import (
     unet_l,
     unet_plus_2020,
     unetpp_2018,
+    unetpp_monai,
     wide_unet_2018,
 )
 from nestseg.networks.papers.others import (
@@ -56,6 +58,7 @@ _OF_THEIR_OWN = {
     "u2net_2020": NamedNetwork("Qin et al. 2020", u2net_2020),
     "u2net_lite_2020": NamedNetwork("Qin et al. 2020", u2net_lite_2020),
     "unet3d_2016": NamedNetwork("Çiçek et al. 2016", unet3d_2016, (3,)),
+    "unet3d_genesis_2019": NamedNetwork("Zhou et al. 2019", unet3d_genesis_2019, (3,)),
     "unet_2015": NamedNetwork("Ronneberger et al. 2015", unet_2015),
     "unet_2015_half": NamedNetwork("Ronneberger et al. 2015", partial(unet_2015, width=32)),
     "unet_2015_quarter": NamedNetwork("Ronneberger et al. 2015", partial(unet_2015, width=16)),
@@ -71,6 +74,7 @@ _OF_THEIR_OWN = {
     "unet_l4": NamedNetwork("Zhou et al. 2018", partial(unet_l, 4)),
     "unet_plus_2020": NamedNetwork("Zhou et al. 2020", unet_plus_2020),
     "unetpp_2018": NamedNetwork("Zhou et al. 2018", unetpp_2018),
+    "unetpp_monai": NamedNetwork("Zhou et al. 2018", unetpp_monai),
     "wide_unet_2018": NamedNetwork("Zhou et al. 2018", wide_unet_2018),
 }
 ResNetUNet = BackboneUNet
@@ -131,6 +135,7 @@ __all__ = [
     "u2net_2020",
     "u2net_lite_2020",
     "unet3d_2016",
+    "unet3d_genesis_2019",
     "unet_2015",
     "unet_deepglobe_2018",
     "unet_e_2020",
@@ -138,5 +143,6 @@ __all__ = [
     "unet_l",
     "unet_plus_2020",
     "unetpp_2018",
+    "unetpp_monai",
     "wide_unet_2018",
 ]

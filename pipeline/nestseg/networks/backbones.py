@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from nestseg.networks.blocks import he_init
 from nestseg.networks.encoders import DEPTH, MEDICALNETS, RESNETS, Encoder, ResNetEncoder
 from nestseg.networks.topology import check_choice
-from nestseg.networks.weights import load_weights
+from nestseg.networks.weights import load_weights, read_state_dict
 
 LEVELS = DEPTH + 1
 TIMM = "timm:"
@@ -41,7 +41,7 @@ class _Row(nn.Module):
         self, features: nn.Sequential, ends: list[int], channels: list[int], strides: list[int]
     ) -> None:
         super().__init__()
-        self.features = features[: ends[-1] + 1]
+        self.features: nn.Sequential = features[: ends[-1] + 1]
         self.ends = ends
         self.channels = tuple(channels)
         self.strides = tuple(strides)
@@ -131,7 +131,7 @@ class EfficientNetEncoder(EfficientNetBN):
         self.channels = tuple(self._blocks_args[end].output_filters for end in self.ends)
         self.strides = _STRIDES[:levels]
 
-    def forward(self, inputs: Tensor) -> list[Tensor]:  # type: ignore[override]
+    def forward(self, inputs: Tensor) -> list[Tensor]:
         x = self._swish(self._bn0(self._conv_stem(self._conv_stem_padding(inputs))))
         maps: list[Tensor] = []
         for place, stack in enumerate(self._blocks):
@@ -165,7 +165,7 @@ class MedNeXtEncoder(MedNeXt):
         self.channels = tuple(width * 2**level for level in range(levels))
         self.strides = (1, 2, 4, 8, 16)[:levels]
 
-    def forward(self, x: Tensor) -> list[Tensor]:  # type: ignore[override]
+    def forward(self, x: Tensor) -> list[Tensor]:
         maps = [self.enc_stages[0](self.stem(x))]
         stages = [*self.enc_stages[1:], self.bottleneck]
         for down, stage in zip(self.down_blocks, stages, strict=False):
@@ -217,8 +217,10 @@ class TimmEncoder(nn.Module):
                 f"give fewer than {levels - 1} decoder features"
             ) from error
         except (RuntimeError, AttributeError, OSError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = " ".join((str(error) or type(error).__name__).split())[:200]
             raise ValueError(f"encoder {TIMM}{name}: timm cannot build it: {reason}") from error
+        if weights is not None and not type(self.model).__module__.endswith("._features"):
+            self._check_file(Path(weights))  # of such a model timm takes any file, without a word
         self.channels = tuple(self.model.feature_info.channels())
         self.strides = tuple(self.model.feature_info.reduction())
         form = getattr(self.model, "output_fmt", None)
@@ -227,6 +229,15 @@ class TimmEncoder(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.model(x)
         return [m.movedim(-1, 1) for m in maps] if self.channels_last else maps
+
+    def _check_file(self, path: Path) -> None:
+        wanted, found = self.model.state_dict(), read_state_dict(path)
+        missing = next((name for name in wanted if name not in found), None)
+        if missing is not None:
+            raise ValueError(
+                f"{path}: weights of another network: `{missing}` is missing in the file; name "
+                "another file or another network"
+            )
 
 
 class NamedEncoder(NamedTuple):

@@ -8,7 +8,7 @@ A, which cuts the gradient of the shortcut and knows no torchvision weights.
 # No `from __future__ import annotations`: torch.jit.script reads the annotations of modules.
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from monai.networks.layers.factories import Pool
 from monai.networks.nets import ResNet
@@ -179,6 +179,6 @@ def _dilate(layer: nn.Module, dilation: int) -> None:
 def _pad_shortcuts(network: nn.Module, dims: int) -> None:
     for block in network.modules():
         if isinstance(projection := getattr(block, "downsample", None), nn.Sequential):
-            conv = projection[0]
+            conv: Any = projection[0]
             channels = conv.in_channels, conv.out_channels
             block.downsample = ZeroPadShortcut(dims, *channels, conv.stride[0])

@@ -27,7 +27,7 @@ def load_weights(network: nn.Module, path: str | Path) -> list[str]:
     Besides the network's own names it takes those of torchvision's ResNet, DenseNet and VGG16 (into
     an encoder; VGG16 without batch norm into an ``FCN``), of MedicalNet, of MONAI's
     ``BasicUNetPlusPlus``, ``EfficientNet`` and ``MedNeXt``, and of the authors' U²-Net, D-LinkNet,
-    Models Genesis (PyTorch) and UNet++ (Keras, ``.h5``); docs/weights.md has the network for each.
+    Models Genesis (PyTorch) and UNet++ (Keras, ``.h5``); docs/backbones.md lists the networks.
     State dicts may be wrapped in a checkpoint and carry the prefix of ``DataParallel``.
 
     A first kernel for another number of channels is adapted: it answers an image whose channels are
@@ -79,10 +79,10 @@ def translate(
         ValueError: they are of a MedicalNet, and the network's ResNet does not dilate.
     """
     wanted = network.state_dict()
+    _check_dilation(network, found)
     layout = foreign_layout(wanted, found)
     if layout is None:
         return _fitted(wanted, dict(found))
-    _check_dilation(network, found)
     place = _part(layout, wanted) if layout.part == ENCODER else ""
     state: dict[str, Tensor] = {}
     left_out: list[str] = []
@@ -105,8 +105,8 @@ def translate(
 
 def foreign_layout(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Layout | None:
     """How weights are named, if not by the network's own names, and if it is known."""
-    own = all(name in found or name.endswith(_COUNTER) for name in wanted)
-    return None if own else layout_of(found)
+    odd = (name for name in wanted.keys() ^ found.keys() if not name.endswith(_COUNTER))
+    return None if next(odd, None) is None else layout_of(found)
 
 
 def difference(wanted: Mapping[str, Any], state: Mapping[str, Any]) -> str:
