@@ -34,7 +34,7 @@ from nestseg.networks.papers.others import (
     u2net_lite_2020,
 )
 from nestseg.networks.resfcn import ResFCN
-from nestseg.networks.topology import TOPOLOGIES
+from nestseg.networks.topology import GRID_NAMES, TOPOLOGIES
 from nestseg.networks.u2net import U2Net
 from nestseg.networks.weights import load_weights
 from nestseg.networks.window import WindowNet
@@ -91,12 +91,7 @@ _ON_ENCODERS = {
         ),
         ENCODERS[encoder].spatial_dims,
     )
-    for name, topology in (
-        ("unet", "unet"),
-        ("unet_e", "unet_e"),
-        ("unet_plus", "unet+"),
-        ("unetpp", "unet++"),
-    )
+    for name, topology in GRID_NAMES.items()
     for encoder in (
         *("resnet18", "resnet34", "resnet50", "resnet101", "medicalnet50"),
         *("vgg16_bn", "densenet121", "efficientnet_b0", "mednext_s"),

@@ -5,10 +5,11 @@ MedNeXt (Roy et al. 2023), the last three on MONAI's modules; and what timm has,
 """
 
 # No `from __future__ import annotations`: torch.jit.script reads the annotations of modules.
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ class _Row(nn.Module):
         self, features: nn.Sequential, ends: list[int], channels: list[int], strides: list[int]
     ) -> None:
         super().__init__()
-        self.features: nn.Sequential = features[: ends[-1] + 1]
+        self.features = _first(features, ends[-1] + 1)
         self.ends = ends
         self.channels = tuple(channels)
         self.strides = tuple(strides)
@@ -53,6 +54,11 @@ class _Row(nn.Module):
             if place in self.ends:
                 maps.append(x)
         return maps
+
+
+def _first(layers: nn.Sequential, count: int) -> nn.Sequential:
+    """The first layers, by the same names."""
+    return nn.Sequential(OrderedDict(islice(layers.named_children(), count)))
 
 
 class VGGEncoder(_Row):
@@ -126,7 +132,7 @@ class EfficientNetEncoder(EfficientNetBN):
         for part in ("_conv_head", "_conv_head_padding", "_bn1", "_avg_pooling", "_dropout", "_fc"):
             delattr(self, part)
         ends = self.extract_stacks[:levels]  # stacks of blocks before each halving
-        self._blocks = self._blocks[: ends[-1]]
+        self._blocks = _first(self._blocks, ends[-1])
         self.ends = [end - 1 for end in ends]
         self.channels = tuple(self._blocks_args[end].output_filters for end in self.ends)
         self.strides = _STRIDES[:levels]
