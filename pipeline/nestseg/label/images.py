@@ -13,11 +13,11 @@ from nestseg_prep import affine as affines
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
-from nestseg_prep.nifti import read_nifti, write_nifti
+from nestseg_prep.nifti import write_nifti
 from nestseg_prep.nifti_header import LABELS
 from nestseg_prep.picture import SUFFIXES as PICTURES
 from nestseg_prep.picture import write_picture
-from nestseg_prep.reading import read_volume
+from nestseg_prep.reading import read_file, read_volume
 from nestseg_prep.selection import Selection
 from nestseg_prep.volume import Volume
 
@@ -49,7 +49,7 @@ def series_at(path: Path) -> SeriesRef:
 
 
 def read_image(path: Path, selection: Selection | None = None) -> Volume:
-    """The image at a path: NIfTI, NRRD, a picture, or a folder that holds one DICOM series.
+    """The image at a path: a file of a volume, a picture, or a folder that holds one DICOM series.
 
     Args:
         path: of a file or folder.
@@ -58,11 +58,6 @@ def read_image(path: Path, selection: Selection | None = None) -> Volume:
     Raises:
         InputError: it cannot be read, or does not fit the bundle.
     """
-    if ending(path) in (*ITK, ".seg.nrrd"):
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / "image.nii.gz"
-            write_nifti(_read_itk(path), copy)
-            return read_image(copy, selection)
     ref = series_at(path)
     if selection is not None:
         (decision,) = selection.decide([ref])
@@ -77,7 +72,8 @@ def read_labels(path: Path) -> Volume:
     Raises:
         InputError: it cannot be read, or holds fractions or numbers below 0.
     """
-    labels = _read_itk(path) if ending(path) in (*ITK, ".seg.nrrd") else _read_plain(path)
+    picture = ending(path) in PICTURES
+    labels = read_volume(series_at(path)) if picture else read_file(path)
     array = np.asarray(labels.array)
     whole = np.rint(array.astype(np.float64))
     if not np.array_equal(whole, array) or whole.min() < 0 or whole.max() > np.iinfo("u2").max:
@@ -126,24 +122,6 @@ def _rows_downwards(volume: Volume) -> Volume:
     affine[:3, 3] += affine[:3, 1] * (volume.array.shape[1] - 1)
     affine[:3, 1] *= -1
     return Volume(volume.array[:, ::-1], affine)
-
-
-def _read_plain(path: Path) -> Volume:
-    return read_volume(series_at(path)) if ending(path) in PICTURES else read_nifti(path)
-
-
-def _read_itk(path: Path) -> Volume:
-    try:
-        image: Any = sitk.ReadImage(str(path))
-        if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-            raise InputError("the file holds no single 3D image; export one volume")
-        array = sitk.GetArrayFromImage(image).transpose(2, 1, 0)
-    except RuntimeError as error:
-        raise InputError("the file cannot be read as an image; export it again") from error
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
-    matrix[:3, 3] = image.GetOrigin()
-    return Volume(np.ascontiguousarray(array), affines.swap_lps_ras(matrix))
 
 
 def _to_itk(volume: Volume) -> Any:
