@@ -12,11 +12,11 @@ import yaml
 from monai.bundle import ConfigWorkflow
 
 from nestseg.bundle import locate, recipe
-from nestseg.bundle.loaded import load
 from nestseg.bundle.options import SegmentOptions
 from nestseg.networks import BackboneUNet
 from nestseg.pruning.candidates import prunable_network, write_level
 from nestseg_prep.picture import read_picture
+from tests.opened import opened
 
 IN_2D = (
     *("resnet18", "resnet34", "resnet50", "vgg16_bn", "densenet121"),
@@ -73,11 +73,9 @@ def test_unetpp_on_an_encoder_trains_is_pruned_to_level_2_and_segments(
     whole = prunable_network(bundle)
     assert isinstance(whole, BackboneUNet)
     write_level(bundle, whole, 2, tmp_path / "pruned")
-    small = load(tmp_path / "pruned")
-    assert small.parameters == sum(p.numel() for p in whole.pruned(2).parameters())
     image = read_picture(picture_set / "images" / "case_4.png")
-    mask = small.segment(image)
+    mask = opened(tmp_path / "pruned").predict(image).mask
     assert mask.shape == image.shape
     assert set(np.unique(mask.array)) <= {0, 1}
-    at_level = load(bundle).examine(image, SegmentOptions(level=2)).mask
+    at_level = opened(bundle, SegmentOptions(level=2)).predict(image).mask
     assert np.array_equal(at_level.array, mask.array)

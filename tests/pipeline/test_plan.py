@@ -168,6 +168,22 @@ def test_too_little_memory_for_unetpp_makes_a_unet_and_still_less_is_refused() -
     assert list(topologies.values()) == sorted(topologies.values(), key=["unet", "unet++"].index)
 
 
+def kept_bytes(net: torch.nn.Module, image: torch.Tensor) -> int:
+    """What autograd keeps of a pass, the weights aside."""
+    kept: dict[int, int] = {}
+    weights = {p.untyped_storage().data_ptr() for p in net.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        net(image)
+    return sum(kept.values())
+
+
 @pytest.mark.parametrize("topology", ["unet", "unet++"])
 @pytest.mark.parametrize("pools", [((2, 2, 2),) * 2, ((2, 2, 1), (2, 2, 2), (2, 2, 2))])
 def test_the_formula_counts_what_autograd_keeps(
@@ -181,26 +197,14 @@ def test_the_formula_counts_what_autograd_keeps(
     assert parameters(described) == pytest.approx(
         sum(p.numel() for p in net.parameters()), rel=0.01
     )
-    kept: dict[int, int] = {}
-    weights = {p.untyped_storage().data_ptr() for p in net.parameters()}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
     image = torch.randn(1, 1, 32, 32, 16)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        outputs = net(image)
     # In float32 an activation takes 4 bytes, and the 8 of an index are two of them, not four.
-    del outputs
     index = sum(
         features[level] * 2 / math.prod(map(math.prod, pools[: level + 1]))
         for level in range(len(pools))
     )
     expected = 4 * (activations(described) - index) * image.numel()
-    assert sum(kept.values()) == pytest.approx(expected, rel=0.03)
+    assert kept_bytes(net, image) == pytest.approx(expected, rel=0.03)
 
 
 def test_the_memory_of_a_grid_on_an_encoder_is_that_of_the_network_itself() -> None:
@@ -209,20 +213,10 @@ def test_the_memory_of_a_grid_on_an_encoder_is_that_of_the_network_itself() -> N
     assert planned.heads == (1, 2, 3, 4)
     assert grid_geometry(planned.pools) == net.geometry
     assert parameters(planned) == sum(p.numel() for p in net.parameters())
-    kept: dict[int, int] = {}
-    weights = {p.untyped_storage().data_ptr() for p in net.parameters()}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
     image = torch.randn(1, 1, 96, 128)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        outputs = net(image)
-    del outputs
-    assert sum(kept.values()) == pytest.approx(4 * activations(planned) * image.numel(), rel=0.06)
+    assert kept_bytes(net, image) == pytest.approx(
+        4 * activations(planned) * image.numel(), rel=0.06
+    )
 
 
 def test_a_plan_for_a_grid_on_an_encoder_keeps_to_its_period_and_to_the_memory() -> None:

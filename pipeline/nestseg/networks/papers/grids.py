@@ -80,18 +80,8 @@ def unet3d_2016(
         affine: scale and shift in the batch norms. The paper's count, 19,069,955, is without.
         width: 64 in the paper.
     """
-    features = doubling(width, 4)
-    return GridUNet(
-        spatial_dims=3,
-        in_channels=in_channels,
-        out_channels=out_channels,
-        features=features,
-        mid_features=doubling(width // 2, 4),
-        up_channels=features[1:],
-        up_bias=False,
-        norm=("batch", {"affine": affine}),
-        padding=padding,
-    )
+    norm = ("batch", {"affine": affine})
+    return _unet3d(in_channels, out_channels, width, padding=padding, up_bias=False, norm=norm)
 
 
 def unet_l(
@@ -208,16 +198,7 @@ def unet3d_genesis_2019(
         out_channels: classes (with softmax) or labels (with sigmoid).
         width: 64 in the paper, and for its weights.
     """
-    features = doubling(width, 4)
-    return GridUNet(
-        spatial_dims=3,
-        in_channels=in_channels,
-        out_channels=out_channels,
-        features=features,
-        mid_features=doubling(width // 2, 4),
-        up_channels=features[1:],
-        norm=("instance", {"affine": True}),
-    )
+    return _unet3d(in_channels, out_channels, width, norm=("instance", {"affine": True}))
 
 
 def unet_deepglobe_2018(in_channels: int = 3, out_channels: int = 1, *, width: int = 8) -> GridUNet:
@@ -234,6 +215,19 @@ def unet_deepglobe_2018(in_channels: int = 3, out_channels: int = 1, *, width: i
         up_bias=False,
         up_act="relu",
         head_kernel_size=3,
+    )
+
+
+def _unet3d(in_channels: int, out_channels: int, width: int, **more: Any) -> GridUNet:
+    features = doubling(width, 4)
+    return GridUNet(
+        spatial_dims=3,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        features=features,
+        mid_features=doubling(width // 2, 4),
+        up_channels=features[1:],
+        **more,
     )
 
 
