@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from nestseg_prep.dicom.scan import SeriesRef, scan
 from nestseg_prep.errors import InputError
+from nestseg_prep.reading import SUFFIXES
 from nestseg_prep.selection import Selection
 
 SPLITS = ("train", "val", "test")
@@ -84,9 +85,12 @@ def label_maps(folder: str | Path) -> list[Case]:
     if any(index.is_file() for index, _ in _layouts(root)):
         found = [case["label"] for case in cases(root, "train")]
     else:
-        found = [str(path) for ending in ("nii", "nii.gz") for path in root.glob(f"*.{ending}")]
+        found = [str(path) for path in root.glob("*") if path.name.endswith(SUFFIXES)]
     if not found:
-        raise InputError(f"{root}: no label maps; give a folder of NIfTI files or a data set")
+        raise InputError(
+            f"{root}: no label maps; give a data set, or a folder of files that end in one of "
+            f"{', '.join(SUFFIXES)}"
+        )
     return [{"label": path} for path in sorted(found)]
 
 

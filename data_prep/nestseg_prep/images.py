@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +19,6 @@ from nestseg_prep import affine as affines
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
-from nestseg_prep.nifti import write_nifti
 from nestseg_prep.picture import SUFFIXES as PICTURES
 from nestseg_prep.reading import read_volume
 from nestseg_prep.selection import Selection
@@ -35,7 +33,7 @@ def as_volume(image: object, selection: Selection | None = None) -> Volume:
     """Turn an image into a volume, with its voxels where they lie in the patient.
 
     Args:
-        image: a path (a NIfTI, NRRD or MetaImage file, a picture, or a folder with one DICOM
+        image: a path (a NIfTI, NRRD, MetaImage or MGH file, a picture, or a folder with one DICOM
             series), a ``Volume``, an image of nibabel or SimpleITK, a MONAI ``MetaTensor`` of one
             channel, or a pair of an array ``(i, j, k)`` and its affine ``(4, 4)`` to RAS mm.
         selection: which files are taken; nothing but a path says what it is an image of.
@@ -61,7 +59,7 @@ def as_volume(image: object, selection: Selection | None = None) -> Volume:
 
 
 def read_image(path: Path, selection: Selection | None = None) -> Volume:
-    """Read the image at a path: NIfTI, NRRD, MetaImage, a picture, or a folder with one series.
+    """Read the image at a path: a file of a volume, a picture, or a folder with one series.
 
     Args:
         path: of a file or folder.
@@ -70,11 +68,6 @@ def read_image(path: Path, selection: Selection | None = None) -> Volume:
     Raises:
         InputError: it cannot be read, or is not taken.
     """
-    if ending(path) in (*ITK, ".seg.nrrd"):
-        with tempfile.TemporaryDirectory() as folder:  # so that the checks of a scan hold for it
-            copy = Path(folder) / "image.nii.gz"
-            write_nifti(read_itk(path), copy)
-            return read_image(copy, selection)
     ref = series_at(path)
     if selection is not None:
         (decision,) = selection.decide([ref])
@@ -104,20 +97,6 @@ def ending(path: str | Path) -> str:
     """``.nii.gz``, ``.nrrd``, … of a name; ``""`` where none of them fits."""
     name = str(path).lower()
     return next((e for e in (".seg.nrrd", *NIFTI, *ITK, *PICTURES) if name.endswith(e)), "")
-
-
-def read_itk(path: Path) -> Volume:
-    """Read a file through ITK.
-
-    Raises:
-        InputError: ITK cannot read it, or it holds several images.
-    """
-    import SimpleITK as sitk  # noqa: N813, PLC0415  half a second, and few files need it
-
-    try:
-        return from_itk(sitk.ReadImage(str(path)))
-    except RuntimeError as error:
-        raise InputError("the file cannot be read as an image; export it again") from error
 
 
 def from_itk(image: Any) -> Volume:

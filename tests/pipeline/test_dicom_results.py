@@ -171,7 +171,7 @@ def test_the_command_writes_dicom_for_dicom_and_says_so_for_nifti(mr_series, tmp
     nib.save(image, mr_series / "crop.nii.gz")
     out = tmp_path / "out"
     assert segment([mr_series], BUNDLE, out, dicom=Encoding.LABELMAP, manner=HERE) == 0
-    assert "1 NIfTI files have no DICOM source" in capfd.readouterr().out
+    assert "1 files have no DICOM source" in capfd.readouterr().out
     record = json.loads((out / "run.json").read_text())
     (plain,) = [case for case in record["cases"] if case["kind"] == "nifti"]
     (case,) = [case for case in record["cases"] if case["kind"] == "dicom"]

@@ -167,7 +167,7 @@ def _report(ending: Ending, first: Path, out: Path, stop: signals.Stop, *, dicom
     summary.show(ending.view)
     cases = summary.cases_of(ending.view)
     if dicom and (files := sum(row.kind == "nifti" for row in cases)):
-        tables.console.print(f"{files} NIfTI files have no DICOM source: no SEG and SR for them")
+        tables.console.print(f"{files} files have no DICOM source: no SEG and SR for them")
     if ending.kept:
         tables.console.print(f"{ending.kept} cases were done before and are unchanged")
     done = sum(row.state is State.DONE for row in cases)

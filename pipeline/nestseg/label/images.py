@@ -10,12 +10,12 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from nestseg_prep.errors import InputError
-from nestseg_prep.images import ITK, NIFTI, ending, read_itk, series_at, to_itk
-from nestseg_prep.nifti import read_nifti, write_nifti
+from nestseg_prep.images import ITK, NIFTI, ending, series_at, to_itk
+from nestseg_prep.nifti import write_nifti
 from nestseg_prep.nifti_header import LABELS
 from nestseg_prep.picture import SUFFIXES as PICTURES
 from nestseg_prep.picture import write_picture
-from nestseg_prep.reading import read_volume
+from nestseg_prep.reading import read_file, read_volume
 from nestseg_prep.volume import Volume
 
 _PICTURE: Final = ".png"
@@ -27,7 +27,8 @@ def read_labels(path: Path) -> Volume:
     Raises:
         InputError: it cannot be read, or holds fractions or numbers below 0.
     """
-    labels = read_itk(path) if ending(path) in (*ITK, ".seg.nrrd") else _read_plain(path)
+    picture = ending(path) in PICTURES
+    labels = read_volume(series_at(path)) if picture else read_file(path)
     array = np.asarray(labels.array)
     whole = np.rint(array.astype(np.float64))
     if not np.array_equal(whole, array) or whole.min() < 0 or whole.max() > np.iinfo("u2").max:
@@ -76,7 +77,3 @@ def _rows_downwards(volume: Volume) -> Volume:
     affine[:3, 3] += affine[:3, 1] * (volume.array.shape[1] - 1)
     affine[:3, 1] *= -1
     return Volume(volume.array[:, ::-1], affine)
-
-
-def _read_plain(path: Path) -> Volume:
-    return read_volume(series_at(path)) if ending(path) in PICTURES else read_nifti(path)
