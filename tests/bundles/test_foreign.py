@@ -43,7 +43,7 @@ from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import read_nifti, write_nifti
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
-from tests.opened import opened
+from tests.opened import models, opened
 
 # The Zoo's configs use MONAI's old defaults, and MONAI says so.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -532,6 +532,37 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     asked = {"required_packages_version": {"torch": "99.0", "numpy": "1.0"}}
     (sentence,) = packages.outdated(asked)
     assert sentence.startswith("asks for torch 99.0; ")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_bundle_that_names_a_gpu_by_force_runs_on_the_cpu_and_says_so(
+    make: Callable[..., Path], volume: Volume
+) -> None:
+    usual = "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')"
+    plain = opened(make({"device": usual}))
+    assert not any("CPU" in note for note in models(plain)[0].notes)
+    handler = CONFIG["handlers"][1] | {"map_location": "cuda"}
+    forced = {"device": "$torch.device('cuda:0')", "handlers": [handler]}
+    made = opened(make(forced))
+    assert made.device == "cpu"
+    assert (
+        "computed on the CPU: the config names a CUDA device, and there is none"
+        in models(made)[0].notes
+    )
+    np.testing.assert_array_equal(made.predict(volume).mask.array, plain.predict(volume).mask.array)
+
+
+def test_arrays_of_numbers_in_a_checkpoint_are_read_and_code_is_not(
+    make: Callable[..., Path],
+) -> None:
+    mode = "$'gaussian' if torch.load(@ckpt_dir + '/arch.pt')['node'].sum() > 2 else 'constant'"
+    inferer = CONFIG["inferer"] | {"mode": mode}
+    bundle = make({"inferer": inferer})
+    torch.save({"node": np.ones((2, 3)), "depth": np.float64(2)}, bundle / "models" / "arch.pt")
+    assert models(opened(bundle))[0].inferer.mode == "gaussian"
+    torch.save({"node": Path("models")}, bundle / "models" / "arch.pt")
+    with pytest.raises(InputError, match="`inferer`: UnpicklingError"):
+        opened(bundle)
 
 
 def test_a_bundle_that_takes_several_images_is_refused(make: Callable[..., Path]) -> None:

@@ -28,7 +28,8 @@ from nestseg.bundle.linear_back import LinearBack
 from nestseg.bundle.model import Model
 from nestseg.bundle.options import SegmentOptions
 from nestseg.bundle.passes import check_mirrored, check_same_labels, mirrored_axes
-from nestseg.inferers import Answers
+from nestseg.inferers import Answers, OverlapTileInferer
+from nestseg.networks.adapted import Adapted, adapted
 from nestseg.outputs.segmentation import STEP, Prediction, stored, uncertainty_score
 from nestseg.runtime import calibrated
 from nestseg.runtime.fast import graphs_of
@@ -78,16 +79,23 @@ def load_model(bundle: Path) -> Model:
     by_nearest = way_back.send_labels_by_nearest(parts["postprocessing"])
     postprocessing, resamples = as_configured.without_savers(parts["postprocessing"])
     digest = weights_digest(bundle, where.path)
-    geometry = getattr(parts["network"], "geometry", None)
+    network = parts["network"].eval()
+    if isinstance(parts["inferer"], OverlapTileInferer):
+        network = _adapted(network, bundle.name)
+    geometry = getattr(network, "geometry", None)
     dims = len(geometry.axes) if geometry is not None else info.input_dims
-    notes = (way_back.LABELS_BY_NEAREST,) if by_nearest else ()
+    notes: tuple[str, ...] = (way_back.LABELS_BY_NEAREST,) if by_nearest else ()
+    if config.without_cuda:
+        notes += ("computed on the CPU: the config names a CUDA device, and there is none",)
+    if isinstance(network, Adapted):
+        notes += (f"its network carries no geometry; {network.sizes}, found out by trial",)
     model = Model(
         info=replace(info, weights_sha256=digest),
         device=parts["device"],
         weights=where.path,
         preprocessing=parts["preprocessing"],
         entrance=entrance,
-        network=parts["network"].eval(),
+        network=network,
         inferer=parts["inferer"],
         postprocessing=postprocessing,
         mirrored=trained_axes(bundle, dims),
@@ -97,6 +105,18 @@ def load_model(bundle: Path) -> Model:
         saver_resamples=resamples,
     )
     return model if model.inverse is not None else _with_channels(model)
+
+
+def _adapted(network: torch.nn.Module, bundle: str) -> Any:
+    """The network with a geometry.
+
+    Raises:
+        InputError: it carries none, and none can be found out.
+    """
+    try:
+        return adapted(network)
+    except ValueError as error:
+        raise InputError(f"{bundle}: {error}") from error
 
 
 def _with_channels(model: Model) -> Model:
