@@ -15,13 +15,13 @@ import torch
 import yaml
 from monai.bundle import ConfigWorkflow
 from monai.networks import nets
-from nestseg.bundle.loaded import LoadedBundle
 
-from nestseg.bundle import checks, loaded, locate, recipe, trust
+from nestseg.bundle import checks, locate, recipe, trust
 from nestseg.bundle.built import BundleConfig
 from nestseg.bundle.findings import Severity
+from nestseg.bundle.info import read_info
 from nestseg.label import training
-from nestseg.label.cases import Labelled
+from nestseg.label.cases import usable
 from nestseg.label.models import Models
 from nestseg.label.traits import Traits, traits
 from nestseg.label.uncertainty import Uncertainty
@@ -30,6 +30,7 @@ from nestseg.networks.adapted import Adapted, found_geometry
 from nestseg.pruning.candidates import prunable_network
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import read_nifti
+from tests.opened import models, opened
 
 SOURCE = locate.find("hippocampus_unetpp")
 
@@ -183,12 +184,11 @@ def test_a_network_of_monais_trains_validates_is_checked_and_segments(
     trust.remember(bundle)
     found = checks.check(bundle)
     assert [one for one in found if one.severity is Severity.ERROR] == []
-    made = loaded.load(bundle)
-    assert isinstance(made, LoadedBundle)
-    (note,) = (one for one in made.notes if "carries no geometry" in one)
+    made = opened(bundle)
+    (note,) = (one for one in models(made)[0].notes if "carries no geometry" in one)
     assert f"multiples of {' × '.join([str(case.period)] * 3)} voxels" in note
     path = max(images.iterdir())
-    result = made.examine(read_nifti(path))
+    result = made.predict(read_nifti(path))
     assert result.mask.shape == (32, 48, 32)
     if name != "SwinUNETR":  # it takes no image as small as this one
         assert np.mean(result.mask.array == main_head(bundle, path)) > 0.999
@@ -205,15 +205,18 @@ def labels(bundle: Path, data: Path, folder: Path, mask: np.ndarray[Any, Any]) -
     assert traits(copy) == Traits((), ("entropy",))
     image = read_nifti(max(images.iterdir()))
     assert 0 <= Uncertainty(copy).measure(image)["entropy"] <= 1
-    np.testing.assert_array_equal(Models(work).get(copy).segment(image).array, mask)
+    np.testing.assert_array_equal(Models(work).get(copy).predict(image).mask.array, mask)
     with pytest.raises(InputError, match="cannot be pruned"):
         prunable_network(bundle)
-    labelled = [
-        Labelled(one.stem, one, data / "labels" / one.name) for one in sorted(images.iterdir())
+    data_list = [
+        {"id": one.stem, "image": str(one), "label": str(data / "labels" / one.name)}
+        for one in sorted(images.iterdir())[:3]
     ]
+    labelled, left = usable(data_list, 2, read_info(copy).selection, folder)
+    assert left == []
     options = training.Options(epochs=1, early_stop=0, from_scratch=False)
     trained = training.train(copy, labelled[:2], labelled[2:3], options, folder / "run")
-    told = training.publish_if_not_worse(copy, trained, labelled[2:3], loaded.load)
+    told = training.publish_if_not_worse(copy, trained, labelled[2:3], caged=False)
     assert 0 <= told["dice_before"] <= 1
 
 
@@ -262,4 +265,4 @@ def test_a_refused_network_names_its_bundle(tmp_path: Path) -> None:
     config.write_text(json.dumps(content))
     torch.save(torch.nn.Conv3d(1, 3, 3).state_dict(), bundle / "models" / "model.pt")
     with pytest.raises(InputError, match="segresnet: Conv3d carries no geometry"):
-        loaded.load(bundle)
+        opened(bundle)

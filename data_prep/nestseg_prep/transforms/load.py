@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ from monai.config import KeysCollection
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms import MapTransform
 
+from nestseg_prep.dicom.findings import Code
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
+from nestseg_prep.nifti import read_nifti
 from nestseg_prep.on_grid import labels_on, same_grid
+from nestseg_prep.picture import SUFFIXES, read_picture
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
 
@@ -78,13 +81,20 @@ class LoadVolumed(MapTransform):
 def _read(source: str | Path | SeriesRef | Volume) -> tuple[Volume, str]:
     if isinstance(source, Volume):
         return source, ""
-    ref = source if isinstance(source, SeriesRef) else _only_series(Path(source))
+    if isinstance(source, SeriesRef):
+        return read_volume(source), _name(source)
+    path = Path(source)
+    found = scan(path, pictures=True)
+    if path.is_file() and any(one.finding.code is Code.RESULT for one in found.others):
+        # A mask that nestseg wrote is not an image in a folder; asked for by name, it is a label.
+        read = read_picture if path.suffix.lower() in SUFFIXES else read_nifti
+        return read(path), str(path)
+    ref = _only_series(path, found.series)
     return read_volume(ref), _name(ref)
 
 
-def _only_series(path: Path) -> SeriesRef:
+def _only_series(path: Path, series: Sequence[SeriesRef]) -> SeriesRef:
     """The one acceptable series at a path."""
-    series = scan(path, pictures=True).series
     accepted = [ref for ref in series if ref.accepted]
     if len(accepted) == 1:
         return accepted[0]
