@@ -168,13 +168,15 @@ def write_dicom_seg(
     from nestseg.outputs.dicom.results import write_results  # noqa: PLC0415  highdicom: 0.5 s
 
     ref = series_at(Path(series)) if isinstance(series, str | os.PathLike) else series
-    mask = prediction.mask
-    if prediction.made_by is None or not mask.series_uid or mask.series_uid != ref.series_uid:
+    made_from = prediction.masks[0].series_uid
+    if prediction.made_by is None or not made_from or made_from != ref.series_uid:
         raise InputError("the prediction was not made from this DICOM series; segment its folder")
     if encoding not in tuple(Encoding):
         raise InputError(f"encoding {encoding!r}: give one of {', '.join(Encoding)}")
+    if len(prediction.masks) > 1 and encoding == Encoding.LABELMAP:
+        raise InputError("encoding 'labelmap': labels of this bundle may overlap; give 'binary'")
     return write_results(
-        mask,
+        prediction.masks,
         ref,
         prediction.volumes,
         prediction.labels,

@@ -44,8 +44,8 @@ class Output:
     """A file that a case made.
 
     Attributes:
-        role: ``"mask"``, ``"preview"``, ``"seg"``, ``"sr"``, ``"probabilities"``,
-            ``"uncertainty"``, ``"snapshot"``.
+        role: ``"mask"``, ``"preview"``, ``"seg"``, ``"sr"``, ``"uncertainty"``, ``"snapshot"``,
+            ``"probability-1"`` …; where labels may overlap ``"mask-1"`` … in place of ``"mask"``.
         path: relative to the output folder, with ``/``.
         sha256: of its bytes.
         size: bytes.

@@ -20,7 +20,7 @@ import numpy as np
 
 from nestseg.bundle import cage, keeper, locate, trace
 from nestseg.bundle.channel import Array, Channel, ChannelError
-from nestseg.bundle.info import BundleInfo, read_info, weights_digest
+from nestseg.bundle.info import BundleInfo, ChannelMeaning, read_info, weights_digest
 from nestseg.bundle.kernel import Grants
 from nestseg.bundle.options import SegmentOptions
 from nestseg.outputs.segmentation import Prediction
@@ -192,8 +192,14 @@ class _Server(Caged):
             self._ready = self.ask()
         return self._ready
 
-    def predict(self, volume: Volume, options: SegmentOptions) -> Prediction:
-        """Segment the image; probabilities come one by one as they are asked for."""
+    def predict(self, volume: Volume, options: SegmentOptions, masks: int) -> Prediction:
+        """Segment the image; probabilities come one by one as they are asked for.
+
+        Args:
+            volume: the image.
+            options: what to compute.
+            masks: how many there will be.
+        """
         self.ready()
         self.send(
             {
@@ -203,11 +209,11 @@ class _Server(Caged):
         )
         self.send_array(plain(volume.image))
         answer = _checked(self.ask(), options)
-        mask = self._map(volume, _LABEL_TYPES)
+        found = tuple(self._map(volume, _LABEL_TYPES) for _ in range(masks))
         uncertainty_map = self._map(volume, _STORED) if answer["uncertainty_map"] else None
         following = partial(self._map, volume, _STORED)
         return Prediction(
-            mask,
+            found,
             answer["uncertainty"],
             uncertainty_map,
             tuple(answer["notes"]),
@@ -241,8 +247,9 @@ class Cages:
         if server is None or not server.alive:
             server = self._start()
         try:
-            result = server.predict(volume, options)
-            self.info.check_named(result.mask.array)
+            count = len(self.info.labels) if self.info.overlap else 1
+            result = server.predict(volume, options, count)
+            self.info.check_named([mask.array for mask in result.masks])
             if not options.save_probabilities:  # they come later
                 server.close()
             return result
@@ -291,7 +298,7 @@ def load(bundle: Path, options: SegmentOptions, limits: CageLimits) -> Cages:
 
 
 def _told(bundle: Path, info: BundleInfo, answer: dict[str, Any]) -> BundleInfo:
-    """What only the code of a bundle can tell of it: its weights, and the values of its labels.
+    """What only the code of a bundle can tell of it: its weights, and what its labels are.
 
     Raises:
         InputError: the weights lie outside of the bundle, or the answer is not of the agreed form.
@@ -299,18 +306,24 @@ def _told(bundle: Path, info: BundleInfo, answer: dict[str, Any]) -> BundleInfo:
     device, weights, values = (answer.get(name) for name in ("device", "weights", "values"))
     if not isinstance(device, str) or not re.fullmatch(r"[a-z]{2,8}(:\d{1,3})?", device):
         raise InputError(f"{bundle.name}: its device is not one of torch's; check its config")
-    sound = isinstance(weights, str) and isinstance(values, list) and len(values) < 2**16
-    if not sound or not all(map(_is_pair, values or ())):
+    overlap = answer.get("overlap")
+    sound = isinstance(weights, str) and isinstance(overlap, bool) and isinstance(values, list)
+    if not sound or len(values or ()) >= 2**16 or not all(map(_is_value, values or ())):
         raise InputError(f"{bundle.name}: its process told nonsense of it; do not use it")
+    meaning = ChannelMeaning(
+        channel_of={value: channel for value, channel, *_ in values or ()},
+        hidden_by={value: tuple(others) for value, _, *others in values or ()},
+        overlap=overlap is True,
+    )
     digest = weights_digest(bundle, Path(str(weights)))
-    return replace(info.with_values(dict(values or ())), weights_sha256=digest)
+    return replace(info.with_channels(meaning), weights_sha256=digest)
 
 
-def _is_pair(found: Any) -> bool:
-    """Whether it is a value of a mask and a channel."""
+def _is_value(found: Any) -> bool:
+    """Whether it is a value of a mask, its channel, and the channels that hide it."""
     return (
         isinstance(found, list)
-        and len(found) == 2
+        and 2 <= len(found) < 2**8
         and all(type(one) is int for one in found)
         and 0 < found[0] < 2**16
     )

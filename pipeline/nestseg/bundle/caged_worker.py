@@ -63,9 +63,18 @@ def _serve(channel: Channel) -> None:
     from nestseg.bundle import in_process  # noqa: PLC0415  torch comes after what makes it smaller
 
     loaded = in_process.load(first, options)
-    values = sorted(loaded.models[0].channel_of.items())
-    weights = loaded.models[0].weights.as_posix()
-    channel.send({"device": loaded.device, "weights": weights, "values": values})
+    meaning = loaded.models[0].meaning
+    values = [
+        [value, of, *meaning.hidden_by.get(value, ())] for value, of in meaning.channel_of.items()
+    ]
+    channel.send(
+        {
+            "device": loaded.device,
+            "weights": loaded.models[0].weights.as_posix(),
+            "values": sorted(values),
+            "overlap": meaning.overlap,
+        }
+    )
     request = channel.receive()
     options = SegmentOptions(**request["options"], ensemble=tuple(ensemble))
     volume = Volume(channel.receive_array(), np.array(request["affine"]))
@@ -83,7 +92,8 @@ def _send(channel: Channel, result: Prediction) -> None:
             "probabilities": result.labels_with_probabilities,
         }
     )
-    channel.send_array(result.mask.array)
+    for mask in result.masks:
+        channel.send_array(mask.array)
     if maps is not None:
         channel.send_array(maps.array)
     for _, probability in result.probabilities():
