@@ -1,6 +1,6 @@
-"""CPU time and memory to write SEG and SR for 512 × 512 × 300 voxels with five segments.
+"""CPU time and memory to write DICOM results of 512 × 512 × 300 voxels with five segments.
 
-From the mask in memory to both files verified on disk. Each encoding runs in a process of its own,
+From the mask in memory to all files verified on disk. Each kind runs in a process of its own,
 so that its peak memory is its own. Prints a Markdown table.
 """
 
@@ -72,7 +72,7 @@ def fractional(labels: npt.NDArray[np.uint8], ref: SeriesRef, out: Path) -> Path
 
 
 def measure(kind: str, folder: Path, out: Path) -> None:
-    """Write one encoding, and print its row."""
+    """Write one kind, and print its row."""
     warnings.simplefilter("ignore")
     (ref,) = scan(folder).accepted
     labels = organs()
@@ -82,8 +82,13 @@ def measure(kind: str, folder: Path, out: Path) -> None:
         path = fractional(labels, ref, out)
     else:
         volumes = dict.fromkeys(ORGANS, 1.0)
-        encoding = Encoding(kind)
-        path = write_results([mask], ref, volumes, NAMES, ALGORITHM, out / kind, encoding).seg
+        contours = kind == "rtstruct"
+        encoding = Encoding.BINARY if contours else Encoding(kind)
+        stem = out / kind
+        files = write_results(
+            [mask], ref, volumes, NAMES, ALGORITHM, stem, encoding, contours=contours
+        )
+        path = files.by_role["rtstruct" if contours else "seg"]
     seconds = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     size = path.stat().st_size / 1e6
@@ -91,13 +96,13 @@ def measure(kind: str, folder: Path, out: Path) -> None:
 
 
 def main() -> None:
-    """Measure every encoding."""
+    """Measure every kind."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make(folder / "in")
-        print("| encoding | CPU s | peak memory GB | SEG MB |\n|---|---:|---:|---:|")
+        print("| kind | CPU s | peak memory GB | file MB |\n|---|---:|---:|---:|")
         context = multiprocessing.get_context("spawn")
-        for kind in ("binary", "labelmap", "fractional"):
+        for kind in ("binary", "labelmap", "fractional", "rtstruct"):
             process = context.Process(target=measure, args=(kind, folder / "in", folder))
             process.start()
             process.join()

@@ -31,7 +31,9 @@ from pydicom.multival import MultiValue
 from pydicom.uid import (
     UID,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     RLELossless,
+    RTStructureSetStorage,
     SegmentationStorage,
 )
 
@@ -45,7 +47,7 @@ Cleaner: TypeAlias = Callable[[Dataset, DataElement, Collection[str]], None]
 MAKER: Final = "nestseg"
 REMOVED: Final = "REMOVED"
 _LABEL_MAP_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.66.7"
-_SEGMENTATIONS: Final = (SegmentationStorage, _LABEL_MAP_STORAGE)
+_SEGMENTATIONS: Final = (SegmentationStorage, _LABEL_MAP_STORAGE, RTStructureSetStorage)
 _REPORT: Final = ("DCM", "126000")  # Imaging Measurement Report
 _OWN_SCHEME: Final = "99NESTSEG"
 _PROFILE: Final = (("113100", "Basic Application Confidentiality Profile"),)
@@ -140,7 +142,9 @@ def deidentify(dataset: FileDataset, vouched: Collection[str] = ()) -> None:
     """
     patient = _pseudonym_of_patient(dataset)
     structured = "ContentSequence" in dataset
-    syntax = ExplicitVRLittleEndian
+    contours = dataset.get("SOPClassUID", "") == RTStructureSetStorage
+    # Explicit VR has no room for contours of more than 64 KB.
+    syntax = ImplicitVRLittleEndian if contours else ExplicitVRLittleEndian
     content = None
     if "PixelData" in dataset:
         _clean_pixels(dataset)
@@ -155,7 +159,7 @@ def deidentify(dataset: FileDataset, vouched: Collection[str] = ()) -> None:
     codes = (*_PROFILE, _CLEAN_CONTENT) if structured else _PROFILE
     dataset.DeidentificationMethodCodeSequence = [_code("DCM", *code) for code in codes]
     dataset.LongitudinalTemporalInformationModified = "REMOVED"
-    for keyword in keep_list.EMPTY:
+    for keyword in (*keep_list.EMPTY, *(keep_list.EMPTY_IN_RTSTRUCT if contours else ())):
         setattr(dataset, keyword, "")
     dataset.set_original_encoding(False, True)  # nothing is left as it was encoded
     # What the sender wrote into the file's own header and preamble goes too.
@@ -297,6 +301,7 @@ def _cleaners() -> dict[int, Cleaner]:
         "BodyPartExamined": _keep_body_part,
         **{name: partial(_set_to, text) for name, text in keep_list.DUMMIES.items()},
         "PositionReferenceIndicator": partial(_set_to, ""),
+        "ROIInterpreter": partial(_set_to, ""),
     }
     tags = {keyword: tag_for_keyword(keyword) for keyword in by_keyword}
     return {tag: by_keyword[keyword] for keyword, tag in tags.items() if tag is not None}
@@ -363,6 +368,8 @@ def _clean_items(_: Dataset, element: DataElement, vouched: Collection[str]) -> 
         item.update(code)
         if item.get("SegmentLabel") == REMOVED and "SegmentNumber" in item:
             item.SegmentLabel = f"Segment {item.SegmentNumber}"
+        if item.get("ROIName") == REMOVED:
+            item.ROIName = f"ROI {item.get('ROINumber', '')}"
     if element.keyword == "ContentSequence":
         # Of another kind are names, dates and waves: without their value they say nothing.
         items = [item for item in items if any(name in item for name in _CONTENT)]

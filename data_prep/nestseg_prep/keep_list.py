@@ -1,4 +1,4 @@
-"""What a de-identified object keeps: the attributes of CT, MR, PT, SEG and measurement SR by name.
+"""What a de-identified object keeps: attributes of CT, MR, PT, SEG, RTSTRUCT and measurement SR.
 
 PS3.15 E.1.1 note 5 recommends a list of what is kept over one of what is removed: nobody can list
 every place in which a scanner or a clerk writes a name. What is not named here goes: all free text,
@@ -57,6 +57,8 @@ NUMBERS: Final = words("""
 
     SegmentNumber ReferencedSegmentNumber ReferencedFrameNumber MaximumFractionalValue
     RecommendedDisplayCIELabValue RecommendedDisplayGrayscaleValue
+    ROINumber ReferencedROINumber ROIDisplayColor NumberOfContourPoints ContourData
+    ObservationNumber
     NumericValue FloatingPointValue RationalNumeratorValue RationalDenominatorValue GraphicData
     ReferencedContentItemIdentifier
     """)
@@ -87,6 +89,10 @@ SEQUENCES: Final = words("""
     EnergyWindowRangeSequence
 
     SegmentSequence SegmentIdentificationSequence SegmentationAlgorithmIdentificationSequence
+    StructureSetROISequence ROIDerivationAlgorithmIdentificationSequence DefinitionSourceSequence
+    ROIContourSequence ContourSequence ContourImageSequence RTROIObservationsSequence
+    RTROIIdentificationCodeSequence ReferencedFrameOfReferenceSequence RTReferencedStudySequence
+    RTReferencedSeriesSequence
     ReferencedSeriesSequence ReferencedInstanceSequence ReferencedSOPSequence
     StudiesContainingOtherReferencedInstancesSequence CurrentRequestedProcedureEvidenceSequence
     ContributingEquipmentSequence ContentSequence ContentTemplateSequence MeasuredValueSequence
@@ -187,6 +193,17 @@ TERMS: Final = {
     "SegmentsOverlap": frozenset({"YES", "UNDEFINED", "NO"}),
     "SegmentAlgorithmType": frozenset({"AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"}),
     "ContentLabel": frozenset({"SEGMENTATION"}),
+    # RTSTRUCT
+    "ROIGenerationAlgorithm": frozenset({"AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"}),
+    "ContourGeometricType": words(
+        "POINT OPEN_PLANAR OPEN_NONPLANAR CLOSED_PLANAR CLOSEDPLANAR_XOR"
+    ),
+    "RTROIInterpretedType": words("""
+        EXTERNAL PTV CTV GTV TREATED_VOLUME IRRAD_VOLUME BOLUS AVOIDANCE ORGAN MARKER REGISTRATION
+        ISOCENTER CONTRAST_AGENT CAVITY BRACHY_CHANNEL BRACHY_ACCESSORY BRACHY_SRC_APP
+        BRACHY_CHNL_SHLD SUPPORT FIXATION DOSE_REGION CONTROL DOSE_MEASUREMENT DEVICE
+        """),
+    "ApprovalStatus": frozenset({"APPROVED", "UNAPPROVED", "REJECTED"}),
     # SR
     "ValueType": words("CONTAINER CODE NUM TEXT UIDREF IMAGE COMPOSITE SCOORD SCOORD3D"),
     "RelationshipType": frozenset(
@@ -220,12 +237,13 @@ TOKENS: Final = words("""
 SAID: Final = words("""
     Manufacturer ManufacturerModelName DeviceSerialNumber SoftwareVersions AlgorithmName
     AlgorithmVersion AlgorithmSource AlgorithmParameters SegmentAlgorithmName SegmentLabel TextValue
-    TrackingID SeriesDescription ContentDescription ContributionDescription
+    TrackingID SeriesDescription ContentDescription ContributionDescription ROIName
+    StructureSetLabel StructureSetName
     """)
 """Free text of results, kept where the caller vouches for it, word for word."""
 REQUIRED: Final = words("""
     Manufacturer ManufacturerModelName DeviceSerialNumber SoftwareVersions AlgorithmName
-    AlgorithmVersion SegmentAlgorithmName SegmentLabel TextValue
+    AlgorithmVersion SegmentAlgorithmName SegmentLabel TextValue ROIName StructureSetLabel
     """)
 """Those of ``SAID`` that an object must have: what is not vouched for becomes ``"REMOVED"``."""
 MANUFACTURERS: Final = frozenset(
@@ -244,6 +262,8 @@ EMPTY: Final = (
     *("AccessionNumber", "ReferringPhysicianName"),
 )
 """What every object must have, be it empty."""
+EMPTY_IN_RTSTRUCT: Final = ("OperatorsName", "StructureSetDate", "StructureSetTime")
+"""What a structure set must have besides; each observation in it has an ``ROIInterpreter``."""
 DUMMIES: Final = {"ContentDate": "00010101", "ContentTime": "000000"}
 """What results must have with a value: the earliest there is."""
 
@@ -252,7 +272,7 @@ CODE: Final = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
 DONE: Final = (
     *("SpecificCharacterSet", "PatientID", "PatientName", "PatientIdentityRemoved"),
     *("DeidentificationMethod", "DeidentificationMethodCodeSequence"),
-    *("LongitudinalTemporalInformationModified", "PositionReferenceIndicator"),
+    *("LongitudinalTemporalInformationModified", "PositionReferenceIndicator", "ROIInterpreter"),
 )
 """What is written new into every object, or without a value."""
 

@@ -63,6 +63,7 @@ def segment_folder(
     out: str | Path,
     *,
     dicom: str | None = None,
+    rtstruct: bool = False,
     selection: Selection | None = None,
     workers: int = 1,
     **options: Any,
@@ -76,6 +77,7 @@ def segment_folder(
         bundle: name of a bundle, or its folder.
         out: folder for masks, previews, ``run.json`` and ``report.html``; made if missing.
         dicom: ``"binary"`` or ``"labelmap"`` to write a DICOM SEG and SR for each DICOM series.
+        rtstruct: whether to write contours beside them.
         selection: which series are taken, in place of the bundle's own rules.
         workers: processes; 0 computes in this one.
         options: fields of ``nestseg.Options``, as for :func:`segment`.
@@ -100,7 +102,8 @@ def segment_folder(
     chosen = _options(folder, options)
     for one in (folder, *chosen.ensemble):
         trust.check_manifest(one)
-    settings = Settings(folder, Encoding(dicom) if dicom else None, None, chosen)
+    encoding = Encoding(dicom) if dicom else None
+    settings = Settings(folder, encoding, None, chosen, rtstruct=rtstruct)
     manner = Manner(workers=workers)
     wanted = Inputs(inputs, selection or read_info(folder).selection, SAFE)
     view = run_folder(wanted, settings, target, manner).view
@@ -136,6 +139,8 @@ def run_folder(
         stack.enter_context(private())
         check_writable(out, list(inputs.paths))
         options = {"dicom": settings.dicom and settings.dicom.value} | settings.options.settings()
+        if settings.rtstruct:  # not mentioned otherwise: outputs of earlier versions stay valid
+            options["rtstruct"] = True
         ensemble = settings.options.ensemble
         digest = digests.settings_digest((settings.bundle, *ensemble), inputs.rules, options)
         shown = options | {"ensemble": [one.name for one in ensemble]}
@@ -148,17 +153,20 @@ def write_dicom_seg(
     series: str | Path | SeriesRef,
     stem: str | Path,
     encoding: str = "binary",
+    *,
+    rtstruct: bool = False,
 ) -> DicomFiles:
-    """Write a prediction as a DICOM SEG, and its volumes as an SR, beside each other.
+    """Write a prediction as a DICOM SEG and its volumes as an SR, and contours if asked for.
 
     Args:
         prediction: of this series.
         series: the folder of the DICOM series that was segmented, or what :func:`scan` found.
         stem: folder and beginning of the names: ``STEM_seg.dcm`` and ``STEM_sr.dcm``.
         encoding: ``"binary"``, which every reader knows, or ``"labelmap"``.
+        rtstruct: whether to write ``STEM_rtstruct.dcm`` as well.
 
     Returns:
-        The paths of both files, ``seg`` and ``sr``.
+        The paths ``seg``, ``sr`` and ``rtstruct``, and how contours differ from the mask.
 
     Raises:
         InputError: no DICOM object can refer to the series, or it is another one.
@@ -183,6 +191,7 @@ def write_dicom_seg(
         prediction.made_by,
         Path(stem),
         Encoding(encoding),
+        contours=rtstruct,
     )
 
 

@@ -227,6 +227,7 @@ def test_everything_that_is_known_of_a_case_is_rebuilt(tmp_path: Path, images: P
         "torch fp32",
         {"a": 2.5},
         {"a": 7},
+        {"a": {"dice": 1.0, "volume_ratio": 0.98}},
     )
     assert all(getattr(facts, one.name) for one in fields(facts))
     found = series_facts(scan(images).series[0]) | {"part": "echo 2"}
@@ -245,8 +246,11 @@ def test_everything_that_is_known_of_a_case_is_rebuilt(tmp_path: Path, images: P
         settings_digest="d",
         **found,
     )
-    restored = rebuilding._restored(tmp_path, json.loads(json.dumps(record._case(row))))
+    written = json.loads(json.dumps(record._case(row)))
+    restored = rebuilding._restored(tmp_path, written)
     assert restored.facts == facts
+    del written["contours"]  # as a version wrote it that knew no contours
+    assert rebuilding._restored(tmp_path, written).facts == replace(facts, contours={})
     assert json.dumps(restored.entry.series, sort_keys=True) == json.dumps(found, sort_keys=True)
     assert (restored.entry.input_digest, restored.entry.settings_digest) == ("i", "d")
 

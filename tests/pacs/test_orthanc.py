@@ -96,7 +96,9 @@ def test_a_study_goes_in_is_segmented_and_the_result_comes_back_equal(
     assert not list(out.glob(".fetched*"))
 
     address = orthanc.web.url.replace("http://", "dicomweb://")
-    nestseg("segment", source, "-b", BUNDLE, "-o", tmp_path / "sent", "--send-to", address)
+    nestseg(
+        "segment", source, "-b", BUNDLE, "-o", tmp_path / "sent", "--rtstruct", "--send-to", address
+    )
     local = read_nifti(tmp_path / "sent" / mask_path.name)
     np.testing.assert_array_equal(read_nifti(mask_path).array, local.array)
 
@@ -112,6 +114,12 @@ def test_a_study_goes_in_is_segmented_and_the_result_comes_back_equal(
     labels = read_seg(path).labels_on(read_source(ref))
     np.testing.assert_array_equal(labels, ref.source.take(local.array))
     assert len(find(orthanc.web, Query(study=study, match={"Modality": "SR"}))) == 1
+    (found,) = find(orthanc.web, Query(study=study, match={"Modality": "RTSTRUCT"}))
+    (tmp_path / "contours").mkdir()
+    fetch(orthanc.web, [found], tmp_path / "contours")
+    (path,) = dicom_files([tmp_path / "contours"])
+    (contours,) = (tmp_path / "sent").glob("*_rtstruct.dcm")
+    assert dcmread(path) == dcmread(contours)
     assert len(orthanc.studies) == 1
 
 

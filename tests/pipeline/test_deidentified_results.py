@@ -1,4 +1,4 @@
-"""SEG and SR without their patient: masks, volumes and the bundle's words stay."""
+"""DICOM results without their patient: masks, volumes, contours and the bundle's words stay."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg.outputs.dicom.read import read_seg
 from nestseg.outputs.dicom.results import texts_of, write_results
+from nestseg.outputs.dicom.rtstruct import fidelity
 from nestseg.outputs.dicom.source import read_source
 from nestseg.outputs.dicom.sr import volumes_of
 from nestseg_prep import phantom
@@ -22,7 +23,7 @@ from nestseg_prep.phantom import Phantom
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
 
-from .dicom_help import ALGORITHM, random_labels
+from .dicom_help import ALGORITHM, blocks, dicom_errors
 
 MARK = "MARKER^PLANTED"
 NAMES = {1: "left kidney", 2: "lesion of type B", 3: "hippocampus"}
@@ -42,16 +43,19 @@ LIBRARY = {
 
 
 @pytest.fixture(params=list(Encoding))
-def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
-    """SEG and SR of a series that names its patient everywhere a person would."""
+def written(request: pytest.FixtureRequest, tmp_path: Path) -> list[Path]:
+    """SEG, SR and RTSTRUCT of a series that names its patient everywhere a person would."""
     series = phantom.with_marker(MARK)(Phantom(modality="MR").datasets())
     phantom.write(series, tmp_path / "in")
     (ref,) = scan(tmp_path / "in").accepted
     image = read_volume(ref)
-    labels = random_labels(image.shape)
+    labels = blocks(image.shape)
     mask = Volume(labels, image.affine, image.series_uid, image.sop_uids, image.source)
     stem = tmp_path / "case"
-    return write_results([mask], ref, VOLUMES, NAMES, ALGORITHM, stem, request.param)
+    files = write_results(
+        [mask], ref, VOLUMES, NAMES, ALGORITHM, stem, request.param, contours=True
+    )
+    return list(files.by_role.values())
 
 
 def texts(ds: Dataset) -> dict[str, set[str]]:
@@ -63,9 +67,7 @@ def texts(ds: Dataset) -> dict[str, set[str]]:
     return {keyword: said for keyword, said in found.items() if keyword not in OWN}
 
 
-def test_masks_volumes_and_the_bundles_words_stay(
-    written: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_masks_volumes_and_the_bundles_words_stay(written: list[Path], tmp_path: Path) -> None:
     bundle = {
         "name": ALGORITHM.name,
         "version": ALGORITHM.bundle_version,
@@ -73,7 +75,7 @@ def test_masks_volumes_and_the_bundles_words_stay(
     }
     vouched = texts_of(bundle, NAMES.values())
     place = folder_for(tmp_path / "out")
-    seg, sr = (deidentify_file(path, place, vouched=vouched).path for path in written)
+    seg, sr, contours = (deidentify_file(path, place, vouched=vouched).path for path in written)
     for path in (tmp_path / "in").iterdir():
         deidentify_file(path, folder_for(tmp_path / "open"))
     (open_series,) = scan(tmp_path / "open").accepted
@@ -83,38 +85,52 @@ def test_masks_volumes_and_the_bundles_words_stay(
         read_seg(written[0]).labels_on(read_source(closed_series)),
     )
     images = {one.sop_uid for one in open_series.slices}
-    for path in (seg, sr):
+    for path in (seg, sr, contours):
         ds = dcmread(path)
         referred = {
             str(one.value) for one in ds.iterall() if one.keyword == "ReferencedSOPInstanceUID"
         }
-        assert images <= referred <= images | {str(dcmread(seg).SOPInstanceUID)}
+        # A structure set also names the study, which is none of them.
+        study = {str(ds.StudyInstanceUID)}
+        assert images <= referred <= images | {str(dcmread(seg).SOPInstanceUID)} | study
     assert read_seg(seg).names == NAMES
     assert volumes_of(dcmread(sr)) == volumes_of(dcmread(written[1]))
-    for before, after in zip(written, (seg, sr), strict=True):
+    assert dicom_errors(contours) == []
+    source, masks = read_source(open_series), read_seg(seg)
+    compared = fidelity(contours, masks.labels_on(source), source, NAMES)
+    assert compared == fidelity(written[2], masks.labels_on(source), source, NAMES)
+    assert [str(roi.ROIName) for roi in dcmread(contours).StructureSetROISequence] == list(
+        NAMES.values()
+    )
+    for before, after in zip(written, (seg, sr, contours), strict=True):
         said, kept = texts(dcmread(before)), texts(dcmread(after))
         assert not any(MARK in value for values in kept.values() for value in values)
         gone = {word for keyword in said for word in said[keyword] - kept.get(keyword, set())}
         assert gone <= LIBRARY | {MARK}
 
 
-def test_words_that_nobody_vouches_for_go(written: tuple[Path, Path], tmp_path: Path) -> None:
+def test_words_that_nobody_vouches_for_go(written: list[Path], tmp_path: Path) -> None:
     place = folder_for(tmp_path / "out")
-    seg, sr = (deidentify_file(path, place).path for path in written)
-    for path in (seg, sr):
+    seg, sr, contours = (deidentify_file(path, place).path for path in written)
+    for path in (seg, sr, contours):
         content = path.read_bytes()
         assert not any(
             word in content for word in (b"MARKER", b"lesion of", ALGORITHM.name.encode())
         )
     assert read_seg(seg).names == {number: f"Segment {number}" for number in NAMES}
+    assert [str(roi.ROIName) for roi in dcmread(contours).StructureSetROISequence] == [
+        f"ROI {number}" for number in NAMES
+    ]
+    assert dicom_errors(contours) == []
     assert REMOVED in texts(dcmread(sr))["TextValue"]
     assert volumes_of(dcmread(sr)) == volumes_of(dcmread(written[1]))
-    again = deidentify_file(seg, folder_for(tmp_path / "again")).path
-    assert again.read_bytes() == seg.read_bytes()
+    for path in (seg, contours):
+        again = deidentify_file(path, folder_for(tmp_path / "again")).path
+        assert again.read_bytes() == path.read_bytes()
 
 
 def test_a_report_is_judged_by_what_it_is_not_by_who_says_to_have_made_it(
-    written: tuple[Path, Path], tmp_path: Path
+    written: list[Path], tmp_path: Path
 ) -> None:
     """Somebody's letter stays out, though it calls its manufacturer nestseg."""
     ds = dcmread(written[1])

@@ -1,4 +1,4 @@
-"""``nestseg segment --dicom``: SEG and SR beside the NIfTI mask, whole or not at all."""
+"""``nestseg segment --rtstruct``: SEG, SR and contours beside the NIfTI mask, or none of them."""
 
 import errno
 import json
@@ -27,13 +27,13 @@ from nestseg.outputs.dicom.source import read_source
 from nestseg.outputs.dicom.sr import volumes_of
 from nestseg_prep import phantom
 from nestseg_prep.dicom.scan import scan
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import InputError, OutputError
 from nestseg_prep.phantom import Phantom
 from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
 
 from .conftest import MR_CROP
-from .dicom_help import ALGORITHM, NAMES, dicom_errors, random_labels
+from .dicom_help import ALGORITHM, NAMES, blocks, dicom_errors, random_labels
 
 BUNDLE = "hippocampus_unetpp"
 HERE = Manner(workers=0)  # no process to wait for
@@ -97,35 +97,42 @@ def test_the_report_names_its_segments_images_and_algorithm(tmp_path):
 def test_the_same_result_is_the_same_object_and_another_is_not(tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1770000000")
     ref, mask = one_case(tmp_path / "in", Phantom(modality="MR").datasets())
+    mask = replace(mask, array=blocks(mask.shape))
     for encoding in Encoding:
         first, again = (
-            write_results([mask], ref, VOLUMES, NAMES, ALGORITHM, tmp_path / name, encoding)
+            write_results([mask], ref, VOLUMES, NAMES, ALGORITHM, tmp_path / name, encoding, True)
             for name in (f"{encoding}1", f"{encoding}2")
         )
-        assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+        for role, path in first.by_role.items():
+            assert path.read_bytes() == again.by_role[role].read_bytes()
         assert pydicom.dcmread(first.seg).ContentDate == "20260202"
     changed = mask.array.copy()
     changed[0, 0, 0] = 1 - min(changed[0, 0, 0], 1)
     other = replace(mask, array=changed)
-    third = write_results([other], ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "other", encoding)
-    for path, other_path in zip(first, third, strict=True):
-        one, two = pydicom.dcmread(path), pydicom.dcmread(other_path)
+    third = write_results(
+        [other], ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "other", encoding, True
+    )
+    assert len(third.by_role) == 3
+    for role, path in first.by_role.items():
+        one, two = pydicom.dcmread(path), pydicom.dcmread(third.by_role[role])
         assert one.SOPInstanceUID != two.SOPInstanceUID
         assert one.SeriesInstanceUID != two.SeriesInstanceUID
 
 
-def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("last", ["sr", "rtstruct"])
+def test_a_full_disk_leaves_nothing(last, tmp_path, monkeypatch):
     ref, mask = one_case(tmp_path / "in")
     written = results._save
 
     def full(dataset, path):
         written(dataset, path)
-        if "sr" in path.name:
+        if path.name.endswith(f"_{last}.dcm"):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(results, "_save", full)
+    mask = replace(mask, array=blocks(mask.shape))
     with pytest.raises(OSError, match="No space left"):
-        write_results([mask], ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "case")
+        write_results([mask], ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "case", contours=True)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
@@ -141,7 +148,7 @@ def test_what_reads_back_differently_is_never_given_its_name(tmp_path, monkeypat
         written(dataset, path)
 
     monkeypatch.setattr(results, "_save", flipped)
-    with pytest.raises(InputError, match="reads back differently"):
+    with pytest.raises(OutputError, match="reads back differently"):
         write_results([mask], ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "case")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
@@ -170,13 +177,14 @@ def test_the_command_writes_dicom_for_dicom_and_says_so_for_nifti(mr_series, tmp
     image.set_sform(np.eye(4), code=1)
     nib.save(image, mr_series / "crop.nii.gz")
     out = tmp_path / "out"
-    assert segment([mr_series], BUNDLE, out, dicom=Encoding.LABELMAP, manner=HERE) == 0
+    kinds = {"dicom": Encoding.LABELMAP, "rtstruct": True}
+    assert segment([mr_series], BUNDLE, out, **kinds, manner=HERE) == 0
     assert "1 files have no DICOM source" in capfd.readouterr().out
     record = json.loads((out / "run.json").read_text())
     (plain,) = [case for case in record["cases"] if case["kind"] == "nifti"]
     (case,) = [case for case in record["cases"] if case["kind"] == "dicom"]
     assert plain["dicom"] is None
-    seg, sr = (out / name for name in case["dicom"])
+    seg, sr, rtstruct = (out / name for name in case["dicom"])
     (ref,) = [ref for ref in scan(mr_series).series if ref.kind == "dicom"]
     found = read_seg(seg)
     assert found.kind == "LABELMAP"
@@ -186,7 +194,16 @@ def test_the_command_writes_dicom_for_dicom_and_says_so_for_nifti(mr_series, tmp
         number: case["volumes_ml"][name] for number, name in found.names.items()
     }
     digest = record["bundle"]["weights_sha256"]
-    assert all(digest.encode() in path.read_bytes() for path in (seg, sr))
+    assert all(digest.encode() in path.read_bytes() for path in (seg, sr, rtstruct))
+    assert record["options"]["rtstruct"]
+    measured = {name for name, volume in case["volumes_ml"].items() if volume}
+    assert case["contours"].keys() == measured
+    assert {one["dice"] for one in case["contours"].values()} == {1.0}
+    small = [n for n, one in case["contours"].items() if abs(one["volume_ratio"] - 1) > 0.01]
+    notes = [note for note in case["notes"] if "the SEG is exact" in note]
+    assert len(notes) == bool(small)
+    assert all(name in note for note in notes for name in small)
+    assert plain["contours"] == {}
 
 
 # --- What stands in the headers about a patient -----------------------------------------------
@@ -240,7 +257,7 @@ def test_nothing_but_the_dicom_objects_names_the_patient(tmp_path):
         ds.BitsStored = 40
         ds.save_as(path)
     out = tmp_path / "out"
-    done = nestseg("segment", root, "--bundle", BUNDLE, "--out", out, "--dicom")
+    done = nestseg("segment", root, "--bundle", BUNDLE, "--out", out, "--rtstruct")
     record = json.loads((out / "run.json").read_text())
     assert sorted(case["state"] for case in record["cases"]) == ["done", "done", "failed"]
     texts = [done.stdout, done.stderr, json.dumps(record)]
@@ -251,9 +268,10 @@ def test_nothing_but_the_dicom_objects_names_the_patient(tmp_path):
     planted_text = r"(?<![A-Za-z0-9+/])QX\d\d|PLANT"  # "QX82" stands in the viewer's base64 too
     assert not [text for text in texts if re.search(planted_text, text)]
     # The patient module of DICOM objects is that of their source: else no archive files them.
-    (seg,) = out.glob("*_seg.dcm")
-    assert str(pydicom.dcmread(seg).PatientName) == "QX01^PLANT"
-    assert b"QX18" not in seg.read_bytes()
+    for kind in ("seg", "sr", "rtstruct"):
+        (path,) = out.glob(f"*_{kind}.dcm")
+        assert str(pydicom.dcmread(path).PatientName) == "QX01^PLANT"
+        assert b"QX18" not in path.read_bytes()
 
 
 def test_a_bundle_of_its_own_may_say_what_its_labels_are_in_codes(mr_series, tmp_path):

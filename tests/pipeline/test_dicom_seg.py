@@ -4,10 +4,8 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
-from highdicom.legacy import LegacyConvertedEnhancedCTImage
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydicom import uid
 from pydicom.pixels import pixel_array
 
 from nestseg.outputs.dicom.encoding import Encoding
@@ -23,6 +21,7 @@ from .dicom_help import (
     ALGORITHM,
     NAMES,
     dicom_errors,
+    enhanced_source,
     phantom_source,
     random_labels,
     source_in,
@@ -189,13 +188,7 @@ def test_each_volume_of_a_split_series_gets_masks_on_its_own_slices(tmp_path):
 
 @encodings
 def test_frames_of_an_enhanced_object_are_named_by_number(encoding, tmp_path):
-    paths = phantom.write(Phantom().datasets(), tmp_path / "classic")
-    frames = [pydicom.dcmread(paths[number]) for number in phantom.shuffled(12)]
-    enhanced = LegacyConvertedEnhancedCTImage(frames, uid.UID("2.25.11"), 1, uid.UID("2.25.12"), 1)
-    (tmp_path / "in").mkdir()
-    enhanced.save_as(tmp_path / "in" / "enhanced")
-    (ref,) = scan(tmp_path / "in").accepted
-    source = read_source(ref)
+    enhanced, source = enhanced_source(tmp_path)
     labels = random_labels(source.shape)
     path = tmp_path / "seg.dcm"
     label_seg(labels, source, NAMES, ALGORITHM, encoding).save_as(path)

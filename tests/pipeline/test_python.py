@@ -182,12 +182,14 @@ def test_a_dicom_series_goes_in_and_a_seg_of_its_slices_comes_out(tmp_path: Path
     bundle = nestseg.load_bundle(BUNDLE)
     prediction = nestseg.segment(series, bundle)
     np.testing.assert_allclose(prediction.mask.affine, head.truth.affine, atol=1e-4)
-    files = nestseg.write_dicom_seg(prediction, series, tmp_path / "case")
+    files = nestseg.write_dicom_seg(prediction, series, tmp_path / "case", rtstruct=True)
     seg = pydicom.dcmread(files.seg)
     sources = {pydicom.dcmread(path).SOPInstanceUID for path in series.iterdir()}
     (named,) = seg.ReferencedSeriesSequence
     assert {one.ReferencedSOPInstanceUID for one in named.ReferencedInstanceSequence} <= sources
     assert files.sr.is_file()
+    assert pydicom.dcmread(files.rtstruct).Modality == "RTSTRUCT"
+    assert files.contours.keys() == {name for name, ml in prediction.volumes.items() if ml}
     with pytest.raises(nestseg.InputError, match="encoding 'best': give one of binary, labelmap"):
         nestseg.write_dicom_seg(prediction, series, tmp_path / "case", encoding="best")
     other = nestseg.segment((head.truth.array, head.truth.affine), bundle)
@@ -208,6 +210,8 @@ def test_a_folder_needs_paths_and_encodings_that_are_there(tmp_path: Path) -> No
         nestseg.segment_folder(tmp_path, BUNDLE, tmp_path / "out", tat="mirror")
     with pytest.raises(nestseg.InputError, match="give one of binary, labelmap"):
         nestseg.segment_folder(tmp_path, BUNDLE, tmp_path / "out", dicom="seg")
+    with pytest.raises(nestseg.InputError, match="contours refer to a SEG; give dicom too"):
+        nestseg.segment_folder(tmp_path, BUNDLE, tmp_path / "out", rtstruct=True)
     assert not (tmp_path / "out").exists()
 
 

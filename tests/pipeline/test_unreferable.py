@@ -90,7 +90,7 @@ def test_the_description_of_a_result_says_which_part_of_the_series_it_is(tmp_pat
         mask = Volume(labels, image.affine, image.series_uid, image.sop_uids, image.source)
         volumes = dict.fromkeys(NAMES.values(), 1.0)
         files = write_results([mask], ref, volumes, NAMES, ALGORITHM, tmp_path / ref.key)
-        for path in files:
+        for path in files.by_role.values():
             described = str(pydicom.dcmread(path).SeriesDescription)
             assert described.endswith(f": {part}")
             assert len(described) <= 64

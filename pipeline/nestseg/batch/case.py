@@ -88,8 +88,10 @@ def write(work: Work, bundle: Bundle, settings: Settings) -> Outcome:
     with _stage(work, "write"):
         if work.image is not None and work.result is not None:
             known = _facts(work, work.image, work.result)
-            outputs, lacking = staging.stage(work.image, work.result, job, bundle.info, settings)
-            known = replace(known, notes=(*known.notes, *lacking))
+            outputs, notes, contours = staging.stage(
+                work.image, work.result, job, bundle.info, settings
+            )
+            known = replace(known, notes=(*known.notes, *notes), contours=contours)
     cause, reason = work.failure or (None, "")
     if cause is not None:
         outputs, known = (), Facts()

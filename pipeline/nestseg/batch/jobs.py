@@ -27,6 +27,7 @@ class Settings:
             GPUs; ``None`` for what the bundle says.
         options: what is computed besides the mask, and how; its level is no longer ``"auto"``.
         threads: of a worker's computation; 0 shares the processor's cores among the workers.
+        rtstruct: whether to write RTSTRUCT as well; needs ``dicom``.
 
     Raises:
         InputError: a setting has a value that it does not take; one line.
@@ -37,6 +38,7 @@ class Settings:
     device: str | None = None
     options: SegmentOptions = field(default_factory=SegmentOptions)
     threads: int = 0
+    rtstruct: bool = False
 
     def __post_init__(self) -> None:
         if self.device is not None and not re.fullmatch(_DEVICES, str(self.device)):
@@ -44,6 +46,8 @@ class Settings:
         dicom: Any = self.dicom
         if dicom is not None and not isinstance(dicom, Encoding):
             raise InputError(f"dicom {dicom!r}: give a member of Encoding, or None")
+        if self.rtstruct and self.dicom is None:
+            raise InputError("rtstruct: contours refer to a SEG; give dicom too")
         check_number("threads", self.threads, 0, whole=True)
 
 

@@ -55,7 +55,8 @@ def _restored(out: Path, case: dict[str, Any]) -> Restored:
     """A case: done if its outputs are as they were; else they are replaced by the next run."""
     outputs = outputs_from(json.dumps(case["outputs"]))
     same = not any(publish.difference(out, output) for output in outputs)
-    facts = {name: case[name] for name in _FACTS} | {"seconds": case["stages"]}
+    # Records of earlier versions lack what a fact was added for since.
+    facts = {name: case[name] for name in _FACTS if name in case} | {"seconds": case["stages"]}
     entry = Entry(
         case["key"],
         case["case"],

@@ -81,7 +81,7 @@ def _proof(record: dict[str, Any]) -> str:
 
 def _case(row: CaseRow) -> dict[str, Any]:
     paths = {output.role: output.path for output in row.outputs}
-    dicom = [paths[role] for role in ("seg", "sr") if role in paths]
+    dicom = [paths[role] for role in ("seg", "sr", "rtstruct") if role in paths]
     return {
         "case": row.name,
         "key": row.key,
@@ -102,6 +102,7 @@ def _case(row: CaseRow) -> dict[str, Any]:
         "volumes_ml": row.facts.volumes_ml,
         "areas_mm2": row.facts.areas_mm2,
         "pixels": row.facts.pixels,
+        "contours": row.facts.contours,
         "uncertainty": row.facts.uncertainty,
         "flags": [asdict(flag) for flag in row.facts.flags],
         "notes": row.facts.notes,

@@ -31,7 +31,7 @@ from nestseg.batch.stops import StorageError
 from nestseg.batch.view import RunView
 from nestseg_prep.dicom.references import OtherFile
 
-_REWRITTEN: Final = ("seg", "sr")  # by --deidentify, when the run is over
+_REWRITTEN: Final = ("seg", "sr", "rtstruct")  # by --deidentify, when the run is over
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from nestseg_prep.picture import write_picture
 from nestseg_prep.volume import Volume
 
 Files = Iterator[tuple[str, Path]]
+Contours = dict[str, dict[str, float]]
+"""Label → how its contours differ from its mask."""
 
 
 def stage(
@@ -30,11 +32,12 @@ def stage(
     job: Job,
     bundle: BundleInfo,
     settings: Settings,
-) -> tuple[tuple[Output, ...], tuple[str, ...]]:
+) -> tuple[tuple[Output, ...], tuple[str, ...], Contours]:
     """Write everything into an empty staging folder: what an earlier attempt left there goes.
 
     Returns:
-        The files, and what was asked for and cannot be made of this series, in sentences.
+        The files; what was asked for and is not there or not exact, in sentences; and how contours
+        differ from the mask.
 
     Raises:
         InputError: an output cannot hold the mask, or headers do not allow a DICOM object.
@@ -46,10 +49,11 @@ def stage(
     files = [*_masks(result, job), *_preview(image, drawn, job, bundle)]
     files += [*_snapshot(image, drawn, job, bundle), *_maps(result, job)]
     notes: tuple[str, ...] = ()
+    contours: Contours = {}
     if settings.dicom and job.ref.kind == "dicom":  # other files have no patient to refer to
-        made, notes = _dicom(result, job, bundle, settings.dicom)
+        made, notes, contours = _dicom(result, job, bundle, settings)
         files += made
-    return tuple(_output(role, path, job.staging) for role, path in files), notes
+    return tuple(_output(role, path, job.staging) for role, path in files), notes, contours
 
 
 def _masks(result: Prediction, job: Job) -> Files:
@@ -99,25 +103,40 @@ def _maps(result: Prediction, job: Job) -> Files:
 
 
 def _dicom(
-    result: Prediction, job: Job, bundle: BundleInfo, encoding: Encoding
-) -> tuple[list[tuple[str, Path]], tuple[str, ...]]:
-    """SEG and SR, or why there are none; the NIfTI mask does not depend on them."""
+    result: Prediction, job: Job, bundle: BundleInfo, settings: Settings
+) -> tuple[list[tuple[str, Path]], tuple[str, ...], Contours]:
+    """SEG and SR, and RTSTRUCT, or why there are none; the NIfTI mask does not depend on them."""
     # Imported here: highdicom costs half a second, and most runs write no DICOM.
     from nestseg.outputs.dicom.results import write_results  # noqa: PLC0415
+    from nestseg.outputs.dicom.rtstruct import departures  # noqa: PLC0415
     from nestseg.outputs.dicom.source import NotReferableError  # noqa: PLC0415
 
     stem = job.staging / job.name
+    encoding = settings.dicom or Encoding.BINARY
     notes: tuple[str, ...] = ()
     if len(result.masks) > 1 and encoding is Encoding.LABELMAP:
         encoding = Encoding.BINARY
         notes = ("The DICOM SEG is BINARY: a LABELMAP cannot hold labels that overlap.",)
     try:
         files = write_results(
-            result.masks, job.ref, result.volumes, bundle.labels, bundle.algorithm, stem, encoding
+            result.masks,
+            job.ref,
+            result.volumes,
+            bundle.labels,
+            bundle.algorithm,
+            stem,
+            encoding,
+            contours=settings.rtstruct,
         )
     except NotReferableError as error:
-        return [], (f"No DICOM SEG and SR: {error}.",)
-    return [("seg", files.seg), ("sr", files.sr)], notes
+        what = "SEG, SR and RTSTRUCT" if settings.rtstruct else "SEG and SR"
+        return [], (f"No DICOM {what}: {error}.",), {}
+    if far := departures(files.contours):
+        notes += (
+            f"RTSTRUCT: the contours of {', '.join(far)} differ from the mask (Dice below 0.99, or "
+            "volume by more than 1 %); the SEG is exact.",
+        )
+    return list(files.by_role.items()), notes, files.contours
 
 
 def _output(role: str, path: Path, folder: Path) -> Output:

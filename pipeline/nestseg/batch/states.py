@@ -44,8 +44,9 @@ class Output:
     """A file that a case made.
 
     Attributes:
-        role: ``"mask"``, ``"preview"``, ``"seg"``, ``"sr"``, ``"uncertainty"``, ``"snapshot"``,
-            ``"probability-1"`` …; where labels may overlap ``"mask-1"`` … in place of ``"mask"``.
+        role: ``"mask"``, ``"preview"``, ``"seg"``, ``"sr"``, ``"rtstruct"``, ``"uncertainty"``,
+            ``"snapshot"``, ``"probability-1"`` …; where labels may overlap ``"mask-1"`` … in place
+            of ``"mask"``.
         path: relative to the output folder, with ``/``.
         sha256: of its bytes.
         size: bytes.
@@ -71,6 +72,7 @@ class Facts:
         computed_by: library and numbers that the network was computed with.
         areas_mm2: size of each label in a picture whose pixels have a known size.
         pixels: size of each label in a picture.
+        contours: label → ``dice`` and ``volume_ratio`` of its contours in the RTSTRUCT to its mask.
     """
 
     volumes_ml: dict[str, float] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class Facts:
     computed_by: str = ""
     areas_mm2: dict[str, float] = field(default_factory=dict)
     pixels: dict[str, int] = field(default_factory=dict)
+    contours: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def sizes(self) -> Sizes:

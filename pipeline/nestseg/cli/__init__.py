@@ -190,6 +190,10 @@ def segment(  # noqa: PLR0913  one for each option
         bool,
         typer.Option("--dicom", help="Beside NIfTI, write DICOM SEG and SR for DICOM series."),
     ] = False,
+    rtstruct: Annotated[
+        bool,
+        typer.Option("--rtstruct", help="As --dicom, and contours for radiotherapy (RTSTRUCT)."),
+    ] = False,
     seg_type: Annotated[
         Encoding, typer.Option(help="With --dicom: bits for every reader, or a small label map.")
     ] = Encoding.BINARY,
@@ -306,7 +310,8 @@ def segment(  # noqa: PLR0913  one for each option
             selection,
             pacs,
             trust=trust,
-            dicom=seg_type if dicom or send_to else None,  # what is sent is DICOM
+            dicom=seg_type if dicom or rtstruct or send_to else None,  # what is sent is DICOM
+            rtstruct=rtstruct,
             rules=Rules(fill_missing, min_slices, regroup),
             options=options,
             budget=amounts.budget(budget_ms, budget_mb),

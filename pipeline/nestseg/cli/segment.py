@@ -31,6 +31,7 @@ def run(  # noqa: PLR0913  what the command line says
     *,
     trust: bool = False,
     dicom: Encoding | None = None,
+    rtstruct: bool = False,
     selection: Selection | None = None,
     rules: Rules = SAFE,
     options: SegmentOptions | None = None,
@@ -45,6 +46,7 @@ def run(  # noqa: PLR0913  what the command line says
         out: folder for the results.
         trust: whether to trust the code of bundles from elsewhere from now on.
         dicom: how to write DICOM SEG, with SR; ``None`` for neither.
+        rtstruct: whether to write RTSTRUCT beside them.
         selection: which series, instead of the bundle's own rules.
         rules: what is refused.
         options: what is computed besides the mask, and how.
@@ -74,7 +76,7 @@ def run(  # noqa: PLR0913  what the command line says
     check_exist(paths)
     with signals.stopping() as stop:
         try:
-            settings = _settings(folder, dicom, options, budget, manner)
+            settings = _settings(folder, dicom, options, budget, manner, rtstruct=rtstruct)
             inputs = Inputs(paths, selection, rules)
             with progress.listener(as_json=manner.log_json, show_phi=manner.show_phi) as tell:
                 ending = run_folder(inputs, settings, out, manner, tell=tell, stop=stop)
@@ -91,6 +93,8 @@ def _settings(
     options: SegmentOptions,
     budget: Rule | None,
     manner: Manner,
+    *,
+    rtstruct: bool,
 ) -> Settings:
     """What the cases share; what it costs is said before they begin."""
     from nestseg.batch.jobs import Settings
@@ -102,7 +106,7 @@ def _settings(
     for sentence in (level, price.sentence):
         if sentence and not manner.log_json:
             tables.stderr.print(sentence, soft_wrap=True, markup=False, highlight=False)
-    return Settings(folder, dicom, manner.device, options)
+    return Settings(folder, dicom, manner.device, options, rtstruct=rtstruct)
 
 
 def run_with_pacs(

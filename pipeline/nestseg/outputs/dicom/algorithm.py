@@ -12,6 +12,7 @@ from pydicom.uid import UID
 
 if TYPE_CHECKING:
     from highdicom.base_content import ContributingEquipment
+    from highdicom.content import AlgorithmIdentificationSequence
 
 MANUFACTURER: Final = "nestseg"
 REVIEW: Final = "Automatic segmentation. Not reviewed by a person."
@@ -65,6 +66,20 @@ class Algorithm:
         """
         libraries = [f"{name} {version(name)}" for name in ("nestseg", "torch", "monai")]
         return [f"{self.name} {self.bundle_version}"[:LONG_STRING], *libraries]
+
+    @property
+    def identification(self) -> AlgorithmIdentificationSequence:
+        """The bundle as what made one structure."""
+        from highdicom.content import AlgorithmIdentificationSequence  # noqa: PLC0415
+        from pydicom.sr.codedict import codes  # noqa: PLC0415
+
+        return AlgorithmIdentificationSequence(
+            name=self.model_name,
+            family=codes.DCM.ArtificialIntelligence,
+            version=self.version,
+            source=MANUFACTURER,
+            parameters={"weights_sha256": self.weights_sha256},
+        )
 
     @property
     def equipment(self) -> ContributingEquipment:

@@ -1,17 +1,18 @@
-"""A mask and its volumes → a SEG and an SR file beside it."""
+"""A mask and its volumes → a SEG and an SR file, and contours if asked for."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 
-from nestseg.outputs.dicom import sr
+from nestseg.outputs.dicom import rtstruct, sr
 from nestseg.outputs.dicom.algorithm import LONG_STRING, MANUFACTURER, REVIEW, Algorithm
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg.outputs.dicom.read import read_seg
@@ -24,17 +25,30 @@ from nestseg_prep.disk import sync_folder
 from nestseg_prep.errors import InputError, OutputError
 from nestseg_prep.volume import Volume
 
+_KINDS: Final = ("", sr.VOLUMES, rtstruct.CONTOURS)
 
-class DicomFiles(NamedTuple):
+
+@dataclass(frozen=True)
+class DicomFiles:
     """What was written for one series.
 
     Attributes:
         seg: the segmentation object.
         sr: the measurement report.
+        rtstruct: the structure set, if it was asked for.
+        contours: how it differs from the mask (``rtstruct.fidelity``).
     """
 
     seg: Path
     sr: Path
+    rtstruct: Path | None = None
+    contours: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def by_role(self) -> dict[str, Path]:
+        """The files, by what they are called in the record of a run."""
+        found = {"seg": self.seg, "sr": self.sr, "rtstruct": self.rtstruct}
+        return {role: path for role, path in found.items() if path is not None}
 
 
 def write_results(
@@ -45,11 +59,13 @@ def write_results(
     algorithm: Algorithm,
     stem: Path,
     encoding: Encoding = Encoding.BINARY,
+    contours: bool = False,
 ) -> DicomFiles:
-    """Writes ``STEM_seg.dcm`` and ``STEM_sr.dcm``: both whole and verified, or neither.
+    """Writes ``STEM_seg.dcm`` and ``STEM_sr.dcm``, and ``STEM_rtstruct.dcm``: all whole, or none.
 
-    Each is written under a temporary name, read back and compared voxel by voxel and value by
-    value before it gets its own.
+    Each is written under a temporary name and read back before it gets its own. SEG and SR must
+    hold the mask and the volumes exactly; contours are compared with the mask, and the caller
+    judges.
 
     Args:
         masks: on the grid of the series' volume: a label map, or one for each label of ``names``
@@ -60,18 +76,21 @@ def write_results(
         algorithm: what made the mask.
         stem: folder and beginning of the names.
         encoding: how the SEG stores labels.
+        contours: whether to write a structure set as well.
 
     Raises:
         InputError: no DICOM object can refer to the series, or its headers allow none.
         OutputError: a file reads back differently.
         OSError: one cannot be written. Nothing is left under the names.
     """
-    files = DicomFiles(
-        stem.with_name(f"{stem.name}_seg.dcm"), stem.with_name(f"{stem.name}_sr.dcm")
-    )
-    partial = DicomFiles(*(path.with_name(f".{os.getpid()}.partial.{path.name}") for path in files))
+    roles = ("seg", "sr", "rtstruct") if contours else ("seg", "sr")
+    files = {role: stem.with_name(f"{stem.name}_{role}.dcm") for role in roles}
+    partial = {
+        role: path.with_name(f".{os.getpid()}.partial.{path.name}") for role, path in files.items()
+    }
+    compared: dict[str, dict[str, float]] = {}
     try:
-        with quiet(ref.key, "a DICOM SEG and SR"):
+        with quiet(ref.key, "DICOM results"):
             source = read_source(ref)
             if ref.source is None or masks[0].shape != ref.shape:
                 msg = f"series {ref.key}: a mask of {masks[0].shape} on a volume of {ref.shape}"
@@ -79,29 +98,36 @@ def write_results(
             taken = [ref.source.take(mask.array) for mask in masks]
             labels = taken[0] if len(taken) == 1 else np.stack([one != 0 for one in taken])
             seg = label_seg(labels, source, names, algorithm, encoding)
-            _save(seg, partial.seg)
-            written = read_seg(partial.seg)
+            _save(seg, partial["seg"])
+            written = read_seg(partial["seg"])
             stored = written.labels_on if len(taken) == 1 else written.masks_on
             same = np.array_equal(stored(source), labels)
-            _check(same and written.names == dict(names), files.seg)
+            _check(same and written.names == dict(names), files["seg"])
 
             report = volume_report(volumes_ml, seg, source, names, algorithm)
-            _save(report, partial.sr)
+            _save(report, partial["sr"])
             expected = {number: volumes_ml[name] for number, name in names.items()}
-            _check(volumes_of(pydicom.dcmread(partial.sr)) == expected, files.sr)
-        for temporary, path in zip(partial, files, strict=True):
-            temporary.replace(path)
+            _check(volumes_of(pydicom.dcmread(partial["sr"])) == expected, files["sr"])
+
+            if contours:
+                _save(
+                    rtstruct.structure_set(labels, seg, source, names, algorithm),
+                    partial["rtstruct"],
+                )
+                compared = rtstruct.fidelity(partial["rtstruct"], labels, source, names)
+        for role, path in files.items():
+            partial[role].replace(path)
     finally:
-        for temporary in partial:
+        for temporary in partial.values():
             temporary.unlink(missing_ok=True)
     sync_folder(stem.parent)
-    return files
+    return DicomFiles(files["seg"], files["sr"], files.get("rtstruct"), compared)
 
 
 def texts_of(
     bundle: Mapping[str, str], names: Iterable[str], parts: Iterable[str] = ()
 ) -> set[str]:
-    """Everything that SEG and SR say in the words of a bundle, not of a header.
+    """Everything that DICOM results say in the words of a bundle, not of a header.
 
     Args:
         bundle: its ``name``, ``version`` and ``weights_sha256``.
@@ -113,8 +139,9 @@ def texts_of(
         *(algorithm.name, algorithm.model_name, algorithm.version, algorithm.bundle_version),
         *(algorithm.weights_sha256, f"weights_sha256={algorithm.weights_sha256}"),
         *algorithm.software_versions,
-        *(algorithm.described(part, what) for part in ("", *parts) for what in ("", sr.VOLUMES)),
+        *(algorithm.described(part, what) for part in ("", *parts) for what in _KINDS),
         title_of(algorithm),
+        algorithm.name[: rtstruct.SHORT_STRING],
         *(f"{algorithm.name} {algorithm.bundle_version}", REVIEW),
         *(MANUFACTURER, "Background"),
     }

@@ -14,13 +14,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from highdicom.color import CIELabColor
-from highdicom.content import AlgorithmIdentificationSequence
 from highdicom.frame import encode_frame
 from highdicom.seg import Segmentation, SegmentDescription
 from highdicom.sr.coding import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.sr.codedict import codes
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
 from pydicom.valuerep import DSfloat
 
@@ -34,8 +32,8 @@ from nestseg_prep.errors import InputError
 SERIES_NUMBER: Final = 9101
 FULL: Final = 255
 """MaximumFractionalValue: stored for a probability of one."""
+UNICODE: Final = "ISO_IR 192"
 
-_UNICODE: Final = "ISO_IR 192"
 _STAND_IN: Final = "2.25."
 _EMPTY: Final = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
@@ -202,7 +200,7 @@ def _object(
         transfer_syntax_uid=ExplicitVRLittleEndian if kind == "BINARY" else RLELossless,
         omit_empty_frames=not empty,
         contributing_equipment=[algorithm.equipment],
-        specific_character_set=_UNICODE,
+        specific_character_set=UNICODE,
     )
 
 
@@ -244,13 +242,7 @@ def _description(
         segmented_property_category=concept.category,
         segmented_property_type=concept.type,
         algorithm_type="AUTOMATIC",
-        algorithm_identification=AlgorithmIdentificationSequence(
-            name=algorithm.model_name,
-            family=codes.DCM.ArtificialIntelligence,
-            version=algorithm.version,
-            source=MANUFACTURER,
-            parameters={"weights_sha256": algorithm.weights_sha256},
-        ),
+        algorithm_identification=algorithm.identification,
         tracking_uid=tracking_uid(name, source, algorithm),
         tracking_id=name[:LONG_STRING],
         display_color=CIELabColor.from_rgb(*concept.colour),
@@ -299,26 +291,27 @@ def _finish(seg: Segmentation, source: SourceSlices) -> None:
     images = [_derivation(groups) for groups in seg.PerFrameFunctionalGroupsSequence]
     # Frames of one slice share one item: all are looked at before the first is changed.
     for image, k in [(image, _slice_of(image)) for image in images]:
-        _refer(image, *source.references[k])
-    seg.SourceImageSequence = _references(source)
+        refer(image, *source.references[k])
+    seg.SourceImageSequence = references_to(source)
     (series,) = seg.ReferencedSeriesSequence
-    series.ReferencedInstanceSequence = _references(source)
+    series.ReferencedInstanceSequence = references_to(source)
     seg.PositionReferenceIndicator = source.header.get("PositionReferenceIndicator", "")
     make_repeatable(seg)
     add_patient_and_study(seg, source)
 
 
-def _references(source: SourceSlices) -> list[Dataset]:
+def references_to(source: SourceSlices) -> list[Dataset]:
     """Each object once, however many of its frames are slices."""
     references = []
     for sop_class, sop_uid in dict.fromkeys((one[0], one[1]) for one in source.references):
         item = Dataset()
-        _refer(item, sop_class, sop_uid, None)
+        refer(item, sop_class, sop_uid)
         references.append(item)
     return references
 
 
-def _refer(item: Dataset, sop_class: str, sop_uid: str, frame: int | None) -> None:
+def refer(item: Dataset, sop_class: str, sop_uid: str, frame: int | None = None) -> None:
+    """Lets an item name an object, or one of its frames, counted from 1."""
     item.ReferencedSOPClassUID = sop_class
     item.ReferencedSOPInstanceUID = sop_uid
     if frame is not None:

@@ -17,7 +17,7 @@ from nestseg.outputs.dicom.algorithm import uid_from
 from nestseg_prep.dicom import files
 from nestseg_prep.dicom.headers import Frame, Header, read_header
 from nestseg_prep.dicom.references import SeriesRef, SliceRef
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import InputError, NestsegError
 
 Array = npt.NDArray[np.float64]
 
@@ -159,13 +159,13 @@ def quiet(key: str, what: str) -> Iterator[None]:
     Their errors and warnings quote the values they dislike, and those are a patient's.
 
     Raises:
-        InputError: in place of every other error but those of the operating system.
+        InputError: in place of every error but ours and those of the operating system.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (InputError, OSError, MemoryError):
+    except (NestsegError, OSError, MemoryError):
         raise
     except Exception as error:
         msg = (

@@ -25,7 +25,12 @@ from pydicom.sr.coding import Code
 
 from nestseg.outputs.dicom.algorithm import MANUFACTURER, Algorithm, uid_from
 from nestseg.outputs.dicom.identity import identity, make_repeatable
-from nestseg.outputs.dicom.seg import add_patient_and_study, leave_patient_empty, tracking_uid
+from nestseg.outputs.dicom.seg import (
+    UNICODE,
+    add_patient_and_study,
+    leave_patient_empty,
+    tracking_uid,
+)
 from nestseg.outputs.dicom.source import SourceSlices
 from nestseg.outputs.dicom.terminology import concept_of
 
@@ -93,7 +98,7 @@ def volume_report(
         is_final=False,
         is_verified=False,
         contributing_equipment=[algorithm.equipment],
-        specific_character_set="ISO_IR 192",
+        specific_character_set=UNICODE,
     )
     make_repeatable(sr)
     add_patient_and_study(sr, source)

@@ -102,6 +102,14 @@ class Concept:
     modifier: Code | None
     colour: Rgb
 
+    @property
+    def interpreted_type(self) -> str:
+        """RT ROI Interpreted Type: ``"ORGAN"`` for anatomy, else ``""``.
+
+        Whether a lesion is a target is for an oncologist to say.
+        """
+        return "ORGAN" if self.category in (_ANATOMY, _TISSUE) else ""
+
 
 _KNOWN: Final = {
     name: (category, Code(value, "SCT", meaning), colour)
