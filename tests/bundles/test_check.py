@@ -257,11 +257,12 @@ MISTAKES: dict[str, tuple[str, str, Change, str]] = {
         "network",
         "inference",
         lambda c: c.update(
+            inferer={"_target_": "SimpleInferer"},
             network_def={
                 "_target_": "torch.nn.MaxPool3d",
                 "kernel_size": 1,
                 "return_indices": True,
-            }
+            },
         ),
         "inference.json: network_def: gives a tuple when it predicts",
     ),

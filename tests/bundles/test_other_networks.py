@@ -106,19 +106,15 @@ def make_bundle(name: str, folder: Path) -> Path:
     content = yaml.safe_load((bundle / recipe.RECIPE).read_text())
     least = {"SwinUNETR": 64, "BasicUNetPlusPlus": 32}.get(name, 16)
     for workflow in ("train", "inference"):
-        kept = [part for part in content[workflow]["parts"] if part != "network_unetpp"]
-        override = content[workflow].setdefault("override", {})
-        content[workflow]["parts"] = ["network_monai", *kept]
-        override |= {
-            "out_channels": 3,
-            "network_def": {
+        content[workflow].setdefault("override", {}).update(
+            network_def={
                 "_target_": name,
                 "in_channels": 1,
                 "out_channels": "@out_channels",
                 **case.arguments,
             },
-            "roi_size": [max(32, least), max(48, least), max(32, least)],
-        }
+            roi_size=[max(32, least), max(48, least), max(32, least)],
+        )
     content["train"]["override"] |= {
         "train_size": [least] * 3,
         "fit#0#spatial_size": [max(32, least)] * 3,
@@ -249,7 +245,7 @@ def test_weights_that_are_fewer_than_the_heads_fail_the_check(tmp_path: Path) ->
     config.write_text(text.replace('"@deep_supervision_weights"', "[1.0]"))
     trust.remember(bundle)
     found = [one for one in checks.check(bundle) if one.place == "loss#weights"]
-    assert [one.problem for one in found] == ["has 1 weights, the network 3 heads"]
+    assert [one.problem for one in found] == ["are 1 for 3 heads"]
 
 
 def test_a_refused_network_names_its_bundle(tmp_path: Path) -> None:

@@ -158,11 +158,6 @@ def _loss(bundle: Path, takes: dict[str, Any], gives: dict[str, Any]) -> Iterato
         yield Finding("train.json", "network_def", problem, "MONAI weighs the first head most")
         return
     classes = gives["num_channels"]
-    weights = getattr(loss, "weights", None)
-    if isinstance(loss, DeepSupervisionLoss) and weights and len(weights) < len(several):
-        problem = f"has {len(weights)} weights, the network {len(several)} heads"
-        yield Finding("train.json", "loss#weights", problem, "give it one weight a head")
-        return
     target = torch.randint(0, max(classes, 2), (2, 1, *several[0].shape[2:])).float()
     weighted = torch.cat([target, torch.ones_like(target)], dim=1)  # a label and its weight map
     value, why = _first_value(loss, out, (target, weighted))
@@ -172,6 +167,11 @@ def _loss(bundle: Path, takes: dict[str, Any], gives: dict[str, Any]) -> Iterato
         return
     if value.numel() != 1 or not torch.isfinite(value).all():
         yield Finding("train.json", "loss", "is no finite number", "reduce it to one")
+    weights = getattr(loss, "weights", None)
+    if isinstance(loss, DeepSupervisionLoss) and weights and len(weights) < len(several):
+        # It would take 1, ½, ¼, … in their place.
+        problem = f"are {len(weights)} for {len(several)} heads"
+        yield Finding("train.json", "loss#weights", problem, "give one weight a head")
 
 
 def _inferer(bundle: Path, config: str, place: str) -> Any:
