@@ -148,3 +148,32 @@ def inputs(dataset_dir: str | Path, selection: Selection) -> list[dict[str, Seri
             f"{root}: no image that fits the bundle; `nestseg scan` says what is there"
         )
     return found
+
+
+def channel_cases(dataset_dir: str | Path, count: int) -> list[dict[str, list[str]]]:
+    """Images of several channels in a folder, named as nnU-Net names them.
+
+    Args:
+        dataset_dir: with ``CASE_0000.nii.gz``, ``CASE_0001.nii.gz``, …, one file a channel.
+        count: channels of an image.
+
+    Returns:
+        ``[{"image": [path of each channel]}, …]`` in the order of the names.
+
+    Raises:
+        InputError: there is no such folder, no image in it, or a channel of one is missing.
+    """
+    root = Path(str(dataset_dir))
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; check the path")
+    found = []
+    for first in sorted(root.rglob("*_0000.nii*")):
+        name, _, ending = first.name.rpartition("_0000.")
+        paths = [first.with_name(f"{name}_{channel:04d}.{ending}") for channel in range(count)]
+        missing = next((path for path in paths if not path.is_file()), None)
+        if missing is not None:
+            raise InputError(f"{missing}: no such file, but {first.name} is there; add the channel")
+        found.append({"image": [str(path) for path in paths]})
+    if not found:
+        raise InputError(f"{root}: no CASE_0000.nii.gz there; name the channels as nnU-Net does")
+    return found

@@ -12,7 +12,16 @@ import pytest
 import torch
 from torch import nn
 
-from nestseg.networks import FCN, NETWORKS, ResFCN, SegmentationNetwork, U2Net, WindowNet
+from nestseg.networks import (
+    FCN,
+    NETWORKS,
+    PlainConvUNet,
+    ResFCN,
+    ResidualEncoderUNet,
+    SegmentationNetwork,
+    U2Net,
+    WindowNet,
+)
 from nestseg.networks.u2net import FULL
 
 from . import contract
@@ -30,6 +39,9 @@ TINY_U2NET = {
     "heads": 7,
 }
 
+# Each head sees what is below it, so the main one trains everything but the others.
+TINY_NNUNET = {"features": (2, 3, 4), "heads": 2, "idle": frozenset({"seg_layers"})}
+
 TINY: dict[str, dict[str, Any]] = {
     "ciresan_2012": {"build": WindowNet, "features": 2, "hidden": 3},
     "dlinknet101_2018": {"width": 2},
@@ -41,6 +53,8 @@ TINY: dict[str, dict[str, Any]] = {
     "linknet_2017": {"width": 4, "exports": True, "scripts": True},
     "linknet_2017_no_bypass": {"width": 4},
     "linknet_deepglobe_2018": {"width": 4},
+    "nnunet_2021": {"build": PlainConvUNet, **TINY_NNUNET},
+    "nnunet_resenc_2024": {"build": ResidualEncoderUNet, **TINY_NNUNET},
     "resfcn_2016": {"build": ResFCN, "features": 2, "depths": (1, 1, 1)},
     "u2net_2020": TINY_U2NET,
     "u2net_lite_2020": TINY_U2NET,
@@ -85,6 +99,8 @@ TINY["unetpp_resnet18"] |= {"exports": True, "scripts": True}
 
 def entry(name: str, dims: int) -> Entry:
     fields = {"scripts": False, **TINY[name]}
+    if name.startswith("nnunet"):
+        fields["strides"] = ((1,) * dims, (1, *(2,) * (dims - 1)), (2,) * dims)
     if dims == 3 and name.startswith("unet_2015"):
         fields["padding"] = "same"  # 188³ voxels, the smallest that is valid, take seconds
     if dims == 3 and fields.get("reach", 0) > REACH[2]:
@@ -149,9 +165,9 @@ def test_a_network_computes_the_same_exported_and_in_onnx(name: str, dims: int) 
 
 def test_the_contract_covers_the_whole_family() -> None:
     assert set(TINY) == set(NETWORKS)
-    assert len(NETWORKS) == 66
-    assert len(ENTRIES) == len(EXPORTED) == 113
-    assert len(RUN) == 74
+    assert len(NETWORKS) == 68
+    assert len(ENTRIES) == len(EXPORTED) == 117
+    assert len(RUN) == 78
     assert list(NETWORKS) == sorted(NETWORKS)
 
 

@@ -31,7 +31,8 @@ class LoadVolumed(MapTransform):
     value under each key is a path (a NIfTI file, a picture, or a folder that holds exactly one
     acceptable series), a ``SeriesRef`` from a scan, or a ``Volume`` that was read before. It
     becomes a float32 ``MetaTensor`` ``(1, i, j, k)`` of true values whose affine maps voxels to RAS
-    mm; where a scanner saw nothing stands the lowest value of the image.
+    mm; where a scanner saw nothing stands the lowest value of the image. A list of such values
+    holds the channels of one image, which must lie on one grid: ``(C, i, j, k)``.
 
     The keys behind the first hold label maps. One on another grid than the first (cropped, turned,
     or with other spacings, as label servers return them) is laid on it, voxel by voxel the nearest,
@@ -55,26 +56,45 @@ class LoadVolumed(MapTransform):
         d = dict(data)
         first: Volume | None = None
         for key in self.key_iterator(d):
-            volume, name = _read(d[key])
+            channels = _channels(d[key])
+            volume, name = channels[0]
             first = first or volume
             if not same_grid(volume, first):
                 volume = labels_on(volume, first)
             affine = torch.from_numpy(volume.affine)
-            image = volume.image
-            kept = self.narrow and image.dtype in _NARROW
-            array = np.ascontiguousarray(image, dtype=image.dtype if kept else np.float32)
+            images = [volume.image, *(other.image for other, _ in channels[1:])]
+            kept = self.narrow and all(image.dtype == images[0].dtype for image in images)
+            kept = kept and images[0].dtype in _NARROW
+            kind = images[0].dtype if kept else np.float32
+            array = np.stack([np.ascontiguousarray(image, dtype=kind) for image in images])
             d[key] = MetaTensor(
-                torch.from_numpy(array)[None],
+                torch.from_numpy(array),
                 affine=affine,
                 meta={
                     "filename_or_obj": name,
                     "original_affine": affine.clone(),
-                    "spatial_shape": np.asarray(array.shape),
+                    "spatial_shape": np.asarray(array.shape[1:]),
                     "original_channel_dim": float("nan"),
                     "space": "RAS",
                 },
             )
         return d
+
+
+def _channels(source: Any) -> list[tuple[Volume, str]]:
+    """The channels of an image.
+
+    Raises:
+        InputError: one lies on another grid than the first.
+    """
+    read = [_read(one) for one in (source if isinstance(source, list | tuple) else [source])]
+    for volume, name in read[1:]:
+        if not same_grid(volume, read[0][0]):
+            raise InputError(
+                f"{Path(name).name}: lies on another grid than the first channel; resample it to "
+                "that grid"
+            )
+    return read
 
 
 def _read(source: str | Path | SeriesRef | Volume) -> tuple[Volume, str]:

@@ -330,8 +330,12 @@ def _labels(metadata: dict[str, Any], config: dict[str, Any]) -> dict[int, str]:
     """Value in the mask → name, if each channel has a value of its own.
 
     That of channel 0 is 0, the background, unless the channel stands for something else; then it is
-    1, and so on. Without names they are made up of the number of channels.
+    1, and so on. Without names they are made up of the number of channels. Where ``label_def`` is
+    there beside ``channel_def``, it says what the values are.
     """
+    output = _tensor(metadata, "outputs", "pred")
+    if output.get("channel_def") and (values := _numbered(output.get("label_def"))):
+        return {value: name for value, name in values.items() if value}
     channels = _named_channels(metadata, config) or {
         value: f"label {value}" for value in range(1, max(_output_channels(metadata), 2))
     }

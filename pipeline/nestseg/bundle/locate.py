@@ -58,6 +58,11 @@ def inference_config(bundle: Path) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
+def is_nnunet(folder: Path) -> bool:
+    """Whether a folder is, or directly holds, a results folder of nnU-Net v2."""
+    return any(folder.glob("plans.json")) or any(folder.glob("*/plans.json"))
+
+
 def find(name_or_path: str) -> Path:
     """The folder of a bundle.
 
@@ -71,6 +76,11 @@ def find(name_or_path: str) -> Path:
     for folder in (ours.get(name_or_path), Path(name_or_path)):
         if folder is not None and inference_config(folder):
             return folder.resolve()
+    if is_nnunet(Path(name_or_path)):
+        raise InputError(
+            f"{name_or_path}: a model of nnU-Net; make a bundle of it once: `nestseg bundle import "
+            f"{name_or_path} --out BUNDLE`, then give BUNDLE"
+        )
     if not ours:
         raise InputError(f"{name_or_path}: no such bundle: {NOT_INSTALLED}")
     raise InputError(

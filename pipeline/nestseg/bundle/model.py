@@ -11,6 +11,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Compose
 
 from nestseg.bundle import way_back
+from nestseg.bundle.building import root_cause
 from nestseg.bundle.handover import Entrance
 from nestseg.bundle.info import BundleInfo, ChannelMeaning
 from nestseg.bundle.options import Level, SegmentOptions
@@ -67,9 +68,17 @@ class Model:
         return way_back.inversion(self.inferer, self.postprocessing)
 
     def preprocessed(self, volume: Volume) -> tuple[dict[Any, Any], MetaTensor]:
-        """An image as the network takes it, ``(C, i, j, k)``, and all that its transforms made."""
+        """An image as the network takes it, ``(C, i, j, k)``, and all that its transforms made.
+
+        Raises:
+            InputError: a transform refuses the image.
+        """
         with self.entrance.given(volume) as given:
-            data = self.preprocessing(given)
+            try:
+                data = self.preprocessing(given)
+            except RuntimeError as error:  # MONAI wraps what a transform raises
+                root = root_cause(error)
+                raise (root if isinstance(root, InputError) else error) from None
         if not isinstance(data, dict):  # of transforms that take arrays
             data = {"image": data}
         return data, data["image" if "image" in data else self.entrance.key]

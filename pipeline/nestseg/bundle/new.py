@@ -81,7 +81,7 @@ def new(
         InputError: a data set that cannot be used, or too little memory.
         OutputError: ``out`` cannot be made.
     """
-    _check_out(out, dataset)
+    check_out(out, dataset)
     if network:
         backbone.parse(network)
     data = read_dataset(dataset)
@@ -183,7 +183,16 @@ outside; a trained bundle runs without it.
 """
 
 
-def _check_out(out: Path, dataset: Path) -> None:
+def check_out(out: Path, dataset: Path) -> None:
+    """Pass if a bundle can be made there.
+
+    Args:
+        out: its folder.
+        dataset: what it is made from, which must not hold it.
+
+    Raises:
+        InputError: it cannot.
+    """
     if out.exists():
         raise InputError(f"{out}: is there already; remove it or choose another --out")
     if out.absolute().is_relative_to(dataset.absolute()):
@@ -205,10 +214,11 @@ def _labels(data: DataSet, facts: Fingerprint) -> dict[int, str]:
             "without a gap: renumber them"
         )
     names = data.labels or {0: "background"} | dict.fromkeys(found[1:], "")
-    return {value: _name(name, f"label {value}") for value, name in names.items()}
+    return {value: plain_text(name, f"label {value}") for value, name in names.items()}
 
 
-def _name(name: str, default: str) -> str:
+def plain_text(name: str, default: str) -> str:
+    """A text without what MONAI's config language would run; the default if it is a number."""
     clean = " ".join(name.translate(_CODE).split())
     try:
         float(clean or "0")
@@ -221,9 +231,9 @@ def _plain(data: DataSet) -> DataSet:
     """The data set with texts that MONAI takes for texts: a `$` would be run as code."""
     return replace(
         data,
-        name=_name(data.name, f"data set {data.name.translate(_CODE)}"),
-        description=_name(data.description, ""),
-        licence=_name(data.licence, ""),
+        name=plain_text(data.name, f"data set {data.name.translate(_CODE)}"),
+        description=plain_text(data.description, ""),
+        licence=plain_text(data.licence, ""),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nestseg.cli.bundle_import import import_model
 from nestseg.cli.bundle_list import info, list_bundles
 from nestseg.cli.bundle_new import new
 
@@ -17,6 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="List, make, check, render and expo
 app.command("list")(list_bundles)
 app.command("info")(info)
 app.command("new")(new)
+app.command("import")(import_model)
 
 Bundles = Annotated[
     list[str], typer.Argument(metavar="BUNDLE...", help="Names, bundle folders, or zip files.")

@@ -22,6 +22,7 @@ from nestseg.inferers.slab import (
     Tiling,
     across,
     inner,
+    move_on,
     moved,
     pieces,
     plane_values,
@@ -95,7 +96,7 @@ def _slabs(
             at = [first if k == axis else s.start for k, s in enumerate(inside)]
             yield Slab(axis, first, background.cleared(values, at, windows.empty))
         if after != starts[-1] + deep:
-            _move_on(total, 2 + axis, done)
+            move_on(total, 2 + axis, done)
 
 
 def _buffer(windows: Windows, part: Tensor, image: Tensor) -> Tensor:
@@ -106,15 +107,6 @@ def _buffer(windows: Windows, part: Tensor, image: Tensor) -> Tensor:
     kept = last if part.is_contiguous(memory_format=last) else torch.contiguous_format
     shape = (len(part), part.shape[1], *size)
     return torch.empty(shape, dtype=image.dtype, device=image.device, memory_format=kept).zero_()
-
-
-def _move_on(buffer: Tensor, dim: int, by: int) -> None:
-    """What was behind ``by`` comes first, and zeros come after."""
-    kept = buffer.shape[dim] - by
-    for first in range(0, kept, by):
-        count = min(by, kept - first)  # what is read lies behind what is written
-        buffer.narrow(dim, first, count).copy_(buffer.narrow(dim, first + by, count))
-    buffer.narrow(dim, kept, by).zero_()
 
 
 class _Weights:

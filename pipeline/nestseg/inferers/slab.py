@@ -99,3 +99,12 @@ def inner(spatial: Slices) -> Place:
 def across(box: Slices, axis: int) -> Place:
     """Index of the planes of a box in planes of an array ``(..., *spatial)`` across an axis."""
     return inner(tuple(slice(None) if k == axis else s for k, s in enumerate(box)))
+
+
+def move_on(buffer: Tensor, dim: int, by: int) -> None:
+    """Move what lies behind ``by`` to the front, and fill the rest with zeros."""
+    kept = buffer.shape[dim] - by
+    for first in range(0, kept, by):
+        count = min(by, kept - first)  # what is read lies behind what is written
+        buffer.narrow(dim, first, count).copy_(buffer.narrow(dim, first + by, count))
+    buffer.narrow(dim, kept, by).zero_()

@@ -10,6 +10,7 @@ from nestseg.networks.fcn import FCN
 from nestseg.networks.fovea import Fovea
 from nestseg.networks.grid import GridUNet
 from nestseg.networks.linknet import DLinkNet, LinkNet
+from nestseg.networks.nnunet import PlainConvUNet, ResidualEncoderUNet
 from nestseg.networks.papers.grids import (
     unet3d_2016,
     unet3d_genesis_2019,
@@ -29,6 +30,8 @@ from nestseg.networks.papers.others import (
     fcn16s_2015,
     fcn32s_2015,
     linknet_deepglobe_2018,
+    nnunet_2021,
+    nnunet_resenc_2024,
     resfcn_2016,
     u2net_2020,
     u2net_lite_2020,
@@ -54,6 +57,8 @@ _OF_THEIR_OWN = {
         "Chaurasia & Culurciello 2017", partial(LinkNet, bypass=False)
     ),
     "linknet_deepglobe_2018": NamedNetwork("Zhou, Zhang & Wu 2018", linknet_deepglobe_2018),
+    "nnunet_2021": NamedNetwork("Isensee et al. 2021", nnunet_2021),
+    "nnunet_resenc_2024": NamedNetwork("Isensee et al. 2024", nnunet_resenc_2024),
     "resfcn_2016": NamedNetwork("Drozdzal et al. 2016", resfcn_2016),
     "u2net_2020": NamedNetwork("Qin et al. 2020", u2net_2020),
     "u2net_lite_2020": NamedNetwork("Qin et al. 2020", u2net_lite_2020),
@@ -114,9 +119,11 @@ __all__ = [
     "LinkNet",
     "NamedEncoder",
     "NamedNetwork",
+    "PlainConvUNet",
     "ResFCN",
     "ResNetEncoder",
     "ResNetUNet",
+    "ResidualEncoderUNet",
     "SegmentationNetwork",
     "U2Net",
     "WindowNet",
@@ -126,6 +133,8 @@ __all__ = [
     "fcn32s_2015",
     "linknet_deepglobe_2018",
     "load_weights",
+    "nnunet_2021",
+    "nnunet_resenc_2024",
     "resfcn_2016",
     "u2net_2020",
     "u2net_lite_2020",

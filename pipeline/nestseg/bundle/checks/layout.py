@@ -8,13 +8,17 @@ from pathlib import Path
 from monai.bundle import ConfigParser
 
 from nestseg.bundle import configs
-from nestseg.bundle.findings import Finding, warning
+from nestseg.bundle.findings import Finding, Severity, warning
 
 LARGEST = 25 * 2**20
 """Bytes above which the Model Zoo wants an entry in ``large_files.yml``."""
 
 _REQUIRED = ("LICENSE", "configs/metadata.json", "docs/README.md")
-_WORKFLOWS = ("train", "evaluate", "inference")
+_WORKFLOWS = (
+    ("train", Severity.WARNING, "write the workflow; without it nobody can retrain the bundle"),
+    ("evaluate", Severity.WARNING, "write the workflow; without it nobody can score the bundle"),
+    ("inference", Severity.ERROR, "write the workflow"),
+)
 _WEIGHTS = (".pt", ".pth", ".safetensors")
 _SECTIONS = {
     "Use": r"use|usage|commands|additional usage",
@@ -39,11 +43,9 @@ def check(bundle: Path) -> list[Finding]:
         for name in _REQUIRED
         if not (bundle / name).is_file()
     ]
-    found += [
-        Finding(f"{name}.json", "", "is missing", "write the workflow")
-        for name in _WORKFLOWS
-        if config_file(bundle, name) is None
-    ]
+    for name, severity, remedy in _WORKFLOWS:
+        if config_file(bundle, name) is None:
+            found.append(Finding(f"{name}.json", "", "is missing", remedy, severity))
     large = _large_files(bundle)
     if not has_weights(bundle) and not large:
         found.append(Finding("models/model.pt", "", "is missing", "train the bundle"))

@@ -143,7 +143,9 @@ def _channels(data: dict[str, Any]) -> list[Finding]:
     if list(names) != wanted and len(wanted) > 1:
         problem = f"names the classes {', '.join(names)}; the output has {len(wanted)} channels"
         found.append(Finding(FILE, place, problem, "name every class, from 0"))
-    if names.get("0", "").lower() != "background" and len(wanted) > 1:
+    values = tensor.get("label_def", names)  # of regions that overlap, channel 0 is one, too
+    zero = values.get("0", "") if isinstance(values, dict) else ""
+    if zero.lower() != "background" and len(wanted) > 1:
         found.append(
             Finding(FILE, f"{place}#0", "is not `background`", "hosts skip that name alone")
         )

@@ -7,6 +7,7 @@ from nestseg.networks.fcn import FCN
 from nestseg.networks.fovea import Fovea
 from nestseg.networks.link_blocks import deepglobe_linknet_head
 from nestseg.networks.linknet import DLinkNet
+from nestseg.networks.nnunet import PlainConvUNet, ResidualEncoderUNet
 from nestseg.networks.resfcn import ResFCN
 from nestseg.networks.u2net import FULL, LITE, U2Net
 from nestseg.networks.window import WindowNet
@@ -40,6 +41,35 @@ def resfcn_2016(
         main="bottleneck",
         dropout=dropout,
     )
+
+
+def nnunet_2021(
+    spatial_dims: int = 3, in_channels: int = 1, out_channels: int = 2, *, width: int = 32
+) -> PlainConvUNet:
+    """The U-Net that nnU-Net plans for large images (Isensee et al. 2021, figure 2).
+
+    Six stages up to ``10 * width`` channels in 3D, eight up to ``16 * width`` in 2D.
+    """
+    features = _nnunet_features(spatial_dims, width)
+    strides = [(1 if stage == 0 else 2,) * spatial_dims for stage in range(len(features))]
+    return PlainConvUNet(spatial_dims, in_channels, out_channels, features, strides)
+
+
+def nnunet_resenc_2024(
+    spatial_dims: int = 3, in_channels: int = 1, out_channels: int = 2, *, width: int = 32
+) -> ResidualEncoderUNet:
+    """The same with a residual encoder (Isensee et al. 2024, ResEnc M and L)."""
+    features = _nnunet_features(spatial_dims, width)
+    strides = [(1 if stage == 0 else 2,) * spatial_dims for stage in range(len(features))]
+    blocks = (1, 3, 4, 6, 6, 6, 6, 6)[: len(features)]
+    return ResidualEncoderUNet(
+        spatial_dims, in_channels, out_channels, features, strides, blocks=blocks
+    )
+
+
+def _nnunet_features(spatial_dims: int, width: int) -> tuple[int, ...]:
+    most, stages = (10, 6) if spatial_dims == 3 else (16, 8)
+    return tuple(width * min(2**stage, most) for stage in range(stages))
 
 
 def ciresan_2012(
