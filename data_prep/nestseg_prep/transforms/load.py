@@ -15,6 +15,7 @@ from monai.transforms import MapTransform
 from nestseg_prep.dicom.findings import Code
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.dicom.scan import scan
+from nestseg_prep.errors import InputError
 from nestseg_prep.images import series_at
 from nestseg_prep.on_grid import labels_on, same_grid
 from nestseg_prep.picture import SUFFIXES, read_picture
