@@ -111,11 +111,21 @@ def _settings(
 def _order(inputs: Inputs, settings: Settings, out: Path, manner: Manner) -> Order:
     from nestseg.batch import digests
     from nestseg.batch.session import Order
+    from nestseg.bundle import locate
+    from nestseg.bundle.info import WEIGHTS, read_info, weights_digest
 
     options = {"dicom": settings.dicom and settings.dicom.value} | settings.options.settings()
-    members = (settings.bundle, *settings.options.ensemble)
-    digest = digests.settings_digest(members, inputs.rules, options)
+    members = [settings.bundle, *settings.options.ensemble]
     shown = options | {"ensemble": [one.name for one in settings.options.ensemble]}
+    if locator := read_info(settings.bundle).locator:
+        folder = locate.find(locator.bundle)
+        members.append(folder)
+        shown["locator"] = {
+            "name": folder.name,
+            "version": read_info(folder).version,
+            "weights_sha256": weights_digest(folder, WEIGHTS),
+        }
+    digest = digests.settings_digest(members, inputs.rules, options)
     return Order(out, inputs, digest, shown, manner.shard, retry=manner.retry)
 
 
