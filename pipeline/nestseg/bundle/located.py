@@ -106,7 +106,7 @@ class LocatedInferer(OverlapTileInferer):
         if not isinstance(inputs, MetaTensor) or inputs.shape[:2] != (1, 1) or inputs.dim() != 5:
             raise ValueError("a scan is located by its affine: give one MetaTensor (1, 1, i, j, k)")
         found = [
-            (region, place, self._logits(inputs[(..., *place)], network, *args, **kwargs))
+            (region, place, self._logits(inputs[inner(place)], network, *args, **kwargs))
             for region, place in enumerate(self.boxes(inputs))
             if place is not None
         ]
