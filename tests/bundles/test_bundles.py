@@ -42,7 +42,7 @@ def config(bundle: Path, name: str) -> Path:
 
 def test_there_are_bundles() -> None:
     assert [bundle.name for bundle in BUNDLES] == locate.names()
-    assert len(BUNDLES) == 19
+    assert len(BUNDLES) == 21
 
 
 @each_bundle
@@ -68,9 +68,10 @@ HEAD = ("HEAD", "Brain", "SKULL", "HEADNECK", "HIPPOCAMPUS")
 TRUNK = ("CHEST", "Abdomen", "ABDOMENPELVIS", "CHESTABDPELVIS", "THORAX", "WHOLEBODY", "LIVER")
 OTHER = ("KNEE", "FEMORALHEAD", "CSPINE", "LSPINE", "HAND", "PROSTATE", "BREAST")
 ABDOMEN = ("Abdomen", "ABDOMENPELVIS", "CHESTABDPELVIS", "LIVER")
-HEART = ("HEART", "CARDIAC", "CHEST", "THORAX")
+HEART = ("HEART", "CARDIAC")
 TAKES = {
     "hippocampus": HEAD,
+    "brain": HEAD,
     "ct": TRUNK,
     "abdomen": ABDOMEN,
     "heart": HEART,
