@@ -1,4 +1,4 @@
-"""How many training images `brain_structures` synthesises in a second, on one thread.
+"""How many training images `hippocampus_locator` synthesises in a second, on one thread.
 
     python benchmarks/bench_synthesis.py [LABEL_MAP]
 
@@ -50,7 +50,7 @@ def main() -> None:
     """Measure and print."""
     torch.set_num_threads(1)
     parser = ConfigParser()
-    parser.read_config(locate.find("brain_structures") / "configs" / "train.json")
+    parser.read_config(locate.find("hippocampus_locator") / "configs" / "train.json")
     label_map = head(parser)
     synthesise, finish = (
         Compose(parser.get_parsed_content(part)) for part in ("synthesise", "intensity")

@@ -71,7 +71,6 @@ ABDOMEN = ("Abdomen", "ABDOMENPELVIS", "CHESTABDPELVIS", "LIVER")
 HEART = ("HEART", "CARDIAC")
 TAKES = {
     "hippocampus": HEAD,
-    "brain": HEAD,
     "ct": TRUNK,
     "abdomen": ABDOMEN,
     "heart": HEART,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from nestseg.bundle import locate, trust
 from nestseg.bundle.info import read_info
-from nestseg.bundle.locator import box
+from nestseg.bundle.locator import boxes
 from nestseg.bundle.options import SegmentOptions
 from nestseg.outputs.plausibility import flags
 from nestseg_prep.errors import InputError
@@ -212,6 +212,30 @@ def test_a_label_that_the_locator_lacks_is_named(bundle: Path, tmp_path: Path) -
         opened(folder).predict(scan(np.eye(4), truth()))
 
 
+@pytest.mark.parametrize(("axes", "signs"), [((0, 1, 2), (1, 1, 1)), ((2, 0, 1), (-1, 1, -1))])
+def test_two_regions_of_one_label_are_its_left_and_its_right_piece(
+    bundle: Path, tmp_path: Path, axes: tuple[int, ...], signs: tuple[int, ...]
+) -> None:
+    entry = json.loads((bundle / "configs" / "inference.json").read_text())["locator"]
+    locator = make(tmp_path / "either", "hippocampus_unetpp", [0.0, 1550.0, 9e4], intensity=[])
+    trust.remember(locator)
+    regions = dict.fromkeys(("left", "right"), "anterior hippocampus")
+    folder = shutil.copytree(bundle, tmp_path / "fine")
+    path = folder / "configs" / "inference.json"
+    config = json.loads(path.read_text())
+    config["locator"] = entry | {"bundle": str(locator), "regions": regions}
+    path.write_text(json.dumps(config))
+    labels = truth().transpose(axes)[tuple(slice(None, None, sign) for sign in signs)]
+    affine = turned(axes, signs, 0)
+    there = opened(folder)
+    np.testing.assert_array_equal(there.predict(scan(affine, labels)).mask.array, labels)
+    for side in ((1, 2), (3, 4)):  # of a single one, the rest of the head tells the side
+        one = np.where(np.isin(labels, side), labels, 0)
+        image = scan(affine, one)
+        image.array[...] += np.where(labels > 0, 300, 0).astype(np.float32) * (one == 0)
+        np.testing.assert_array_equal(there.predict(image).mask.array, one)
+
+
 @given(
     places=st.lists(
         st.tuples(st.integers(0, 9), st.integers(0, 11), st.integers(0, 7)), min_size=1, max_size=12
@@ -222,15 +246,16 @@ def test_a_label_that_the_locator_lacks_is_named(bundle: Path, tmp_path: Path) -
 def test_a_box_holds_one_piece_with_its_margin_and_stays_in_the_image(
     places: list[tuple[int, int, int]], margin: int, spacing: tuple[float, ...]
 ) -> None:
-    mask = np.zeros((10, 12, 8), np.uint8)
-    mask[tuple(np.transpose(places))] = 3
-    found = box(mask, 3, margin, spacing)
-    tight = box(mask, 3, 0, spacing)
+    array = np.zeros((10, 12, 8), np.uint8)
+    array[tuple(np.transpose(places))] = 3
+    mask = Volume(array, np.diag([*spacing, 1.0]))
+    found, nothing = boxes(mask, [3, 4], margin, 0)
+    (tight,) = boxes(mask, [3], 0, 0)
+    assert nothing is None
     assert found is not None
     assert tight is not None
-    assert (mask[tight] == 3).any()
-    for side, inner, mm, size in zip(found, tight, spacing, mask.shape, strict=True):
+    assert (array[tight] == 3).any()
+    for side, inner, mm, size in zip(found, tight, spacing, array.shape, strict=True):
         assert 0 <= side.start <= inner.start < inner.stop <= side.stop <= size
         assert side.start == 0 or (inner.start - side.start) * mm >= margin
         assert side.stop == size or (side.stop - inner.stop) * mm >= margin
-    assert box(mask, 4, margin, spacing) is None

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Compose
+from scipy import ndimage
 from torch import Tensor
 
 from nestseg.bundle.bundle import Bundle, load_bundle
-from nestseg.bundle.locator import ID, Locator, box
+from nestseg.bundle.locator import ID, Locator, boxes
 from nestseg.inferers import OverlapTileInferer
 from nestseg.inferers.slab import Slab, inner, joined, pieces, plane_values
 from nestseg_prep.errors import InputError
@@ -81,12 +82,13 @@ class LocatedInferer(OverlapTileInferer):
         """
         affine = np.asarray(image.affine.cpu(), np.float64).reshape(-1, 4, 4)[0]
         volume = Volume(np.asarray(image[0, 0].cpu()), affine)
-        mask = self._bundle.predict(volume).mask.array
+        mask = self._bundle.predict(volume).mask
         values = {name: value for value, name in self._bundle.info.labels.items()}
-        return [
-            box(mask, values[label], self.locator.margin_mm, volume.spacing)
-            for label in self.locator.regions.values()
-        ]
+        wanted = [values[label] for label in self.locator.regions.values()]
+        bright = volume.array - float(volume.array.min())
+        centre = ndimage.center_of_mass(bright) if bright.any() else (0.0, 0.0, 0.0)
+        middle = float((affine @ [*centre, 1])[0])
+        return boxes(mask, wanted, self.locator.margin_mm, middle)
 
     def slabs(
         self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any

@@ -3,32 +3,38 @@
 A bundle whose network knows crops takes whole scans if its inference config names a locator::
 
     "locator": {
-        "bundle": "brain_structures",
+        "bundle": "hippocampus_locator",
         "margin_mm": 6,
-        "regions": {"left": "left hippocampus", "right": "right hippocampus"}
+        "regions": {"left": "hippocampus", "right": "hippocampus"}
     }
 
 ``bundle`` is the name or path of the locator. ``regions`` maps a prefix for the names of labels to
-the label of the locator to look for. The network runs once for each region, and each region has
-labels of its own: with two classes, 1 and 2 are those of the first region, 3 and 4 of the second.
+the label of the locator to look for. Two regions may share a label: the first is then the piece on
+the patient's left, the second that on the right. The network runs once for each region, and each
+region has labels of its own: with two classes, 1 and 2 are those of the first region, 3 and 4 of
+the second.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from nestseg_prep.errors import InputError
 from nestseg_prep.grid import Slices
+from nestseg_prep.volume import Volume
 
 ID = "locator"
 """Of the locator in an inference config."""
+_SIDES: Final = 2
+_SPECK: Final = 0.2
+"""A piece smaller than this part of the largest is none of the two."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +68,15 @@ class Locator:
             entry = dict(config[ID])
             bundle, margin = entry.pop("bundle"), float(entry.pop("margin_mm"))
             regions = {str(prefix): str(label) for prefix, label in entry.pop("regions").items()}
-            if entry or not isinstance(bundle, str) or not regions or not 0 <= margin < math.inf:
+            most = max(Counter(regions.values()).values(), default=0)
+            if entry or not isinstance(bundle, str) or not 0 <= margin < math.inf:
+                raise ValueError
+            if not 1 <= most <= _SIDES:
                 raise ValueError
         except (AttributeError, KeyError, TypeError, ValueError):
             raise InputError(
                 f"{name}: `{ID}` of its config must hold `bundle` (a name), `margin_mm` (a number) "
-                "and `regions` (prefix: label of the locator); correct it"
+                "and `regions` (prefix: label of the locator, two of one label at most); correct it"
             ) from None
         return cls(bundle, margin, regions)
 
@@ -94,27 +103,60 @@ class Locator:
         }
 
 
-def box(
-    mask: npt.NDArray[Any], value: int, margin_mm: float, spacing: tuple[float, ...]
-) -> Slices | None:
-    """The box around the largest piece of a label, widened by a margin within the image.
+def boxes(
+    mask: Volume, values: Sequence[int], margin_mm: float, middle_mm: float
+) -> list[Slices | None]:
+    """The box around each region, widened by a margin within the image.
+
+    A region is the largest piece of its label. If two regions share a label, they are its two
+    largest pieces, the left one first; a single one lies on the left or right of the middle.
 
     Args:
         mask: label map.
-        value: of the label.
+        values: label of each region.
         margin_mm: added on each side, rounded up to whole voxels.
-        spacing: of the voxels in mm.
+        middle_mm: where the patient's left ends and the right begins: the first of the RAS
+            coordinates.
 
     Returns:
-        One slice for each axis; ``None`` if no voxel has the label.
+        One slice for each axis; ``None`` where a region has no piece.
     """
-    pieces, count = ndimage.label(mask == value)
-    if not count:
-        return None
-    largest = int(np.bincount(pieces.ravel())[1:].argmax())
-    found = ndimage.find_objects(pieces)[largest]
-    margins = [math.ceil(margin_mm / mm) for mm in spacing]
+    found: list[Slices | None] = [None] * len(values)
+    for value in set(values):
+        regions = [region for region, one in enumerate(values) if one == value]
+        pieces = _largest(mask, value, len(regions))
+        if len(pieces) < len(regions):
+            regions = regions[:1] if pieces and pieces[0].x_mm < middle_mm else regions[-1:]
+        for region, piece in zip(regions, pieces, strict=False):
+            found[region] = _widened(piece.box, margin_mm, mask)
+    return found
+
+
+class _Piece(NamedTuple):
+    """One piece of a label: its box, and its centre along the patient's left-right axis."""
+
+    box: Slices
+    x_mm: float
+
+
+def _largest(mask: Volume, value: int, count: int) -> list[_Piece]:
+    """The largest pieces of a label from left to right; specks beside the largest do not count."""
+    numbers, pieces = ndimage.label(mask.array == value)
+    if not pieces:
+        return []
+    sizes = np.bincount(numbers.ravel())[1:]
+    chosen = np.argsort(-sizes, kind="stable")[:count]
+    chosen = chosen[sizes[chosen] >= _SPECK * sizes.max()]
+    sides = ndimage.find_objects(numbers)
+    centres = ndimage.center_of_mass(numbers > 0, numbers, chosen + 1)
+    xs = [float((mask.affine @ [*centre, 1])[0]) for centre in centres]
+    found = [_Piece(sides[number], x) for number, x in zip(chosen, xs, strict=True)]
+    return sorted(found, key=lambda piece: piece.x_mm)
+
+
+def _widened(box: Slices, margin_mm: float, mask: Volume) -> Slices:
+    margins = [math.ceil(margin_mm / mm) for mm in mask.spacing]
     return tuple(
         slice(max(side.start - more, 0), min(side.stop + more, size))
-        for side, more, size in zip(found, margins, mask.shape, strict=True)
+        for side, more, size in zip(box, margins, mask.shape, strict=True)
     )
