@@ -81,11 +81,12 @@ class LocatedInferer(OverlapTileInferer):
             image: ``(1, 1, i, j, k)`` with its affine.
         """
         affine = np.asarray(image.affine.cpu(), np.float64).reshape(-1, 4, 4)[0]
-        volume = Volume(np.asarray(image[0, 0].cpu()), affine)
+        array = np.asarray(image[0, 0].cpu(), np.float32)
+        volume = Volume(array, affine)
         mask = self._bundle.predict(volume).mask
         values = {name: value for value, name in self._bundle.info.labels.items()}
         wanted = [values[label] for label in self.locator.regions.values()]
-        bright = volume.array - float(volume.array.min())
+        bright = array - array.min()
         centre = ndimage.center_of_mass(bright) if bright.any() else (0.0, 0.0, 0.0)
         middle = float((affine @ [*centre, 1])[0])
         return boxes(mask, wanted, self.locator.margin_mm, middle)
