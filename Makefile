@@ -10,7 +10,7 @@ MONAILABEL = 0.8.5
 # One file stays in one process: its fixtures are dear.
 PARALLEL = -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-all lint bench bench-full bench-parts bench-weights torture bundles viewer label test-label lock clean
+.PHONY: demo test test-all lint bench bench-full bench-parts bench-weights torture bundles wheels viewer label test-label lock clean
 
 demo: $(READY)  ## the main job on real input
 	@$(BIN)/python docs/demo
@@ -51,6 +51,10 @@ docs/findings.md: data_prep/nestseg_prep/dicom/findings.py $(READY)
 bundles: $(READY)  ## render the configs of every bundle from its recipe, then check them
 	@$(BIN)/nestseg bundle render
 	@$(BIN)/nestseg bundle check $(patsubst %/bundle.yaml,%,$(wildcard bundles/*/bundle.yaml))
+
+wheels: $(READY)  ## dist/: nestseg, which is small, and nestseg-bundles, the trained bundles
+	@$(BIN)/python -m hatchling build -t wheel -d $(CURDIR)/dist
+	@cd bundles && $(abspath $(BIN))/python -m hatchling build -t wheel -d $(CURDIR)/dist
 
 viewer: STATIC = $(CURDIR)/pipeline/nestseg/report/static
 viewer:  ## fetch the report's viewer, NiiVue, from the npm registry; fails if a byte differs

@@ -83,7 +83,7 @@ def measure(kind: str, folder: Path, out: Path) -> None:
     else:
         volumes = dict.fromkeys(ORGANS, 1.0)
         encoding = Encoding(kind)
-        path = write_results(mask, ref, volumes, NAMES, ALGORITHM, out / kind, encoding).seg
+        path = write_results([mask], ref, volumes, NAMES, ALGORITHM, out / kind, encoding).seg
     seconds = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     size = path.stat().st_size / 1e6

@@ -2,10 +2,13 @@
 
     python benchmarks/zoo.py MODELS_FOLDER [NAME ...] [--dicom]
 
-MODELS_FOLDER is ``models/`` of a checkout of the Model Zoo, which is no part of nestseg. Each
+MODELS_FOLDER is ``models/`` of a checkout of the Model Zoo, which is not part of nestseg. Each
 bundle is copied, unedited, and gets random weights, since its own are not in the checkout; the
 biases of the last layer are set so that every class occurs. Then one image of noise and blobs is
 segmented by ``python -m monai.bundle run`` and by ``nestseg segment``, in a cage.
+
+What had to be edited (``EDITS``), and what MONAI had to be told (``TOLD``), stands in the notes. A
+name with a ``+`` is a variant of the bundle before it. Some bundles need the package ``einops``.
 """
 
 from __future__ import annotations
@@ -49,20 +52,23 @@ NAMES = (
     "pancreas_ct_dints_segmentation",
     "multi_organ_segmentation",
     "brats_mri_segmentation",
+    "brats_mri_segmentation+overlap",
     "renalStructures_CECT_segmentation",
     "spleen_deepedit_annotation",
 )
+_ONE_OF_FOUR = (
+    ('"in_channels": 4', '"in_channels": 1'),
+    (
+        '"image_only": false\n            }',
+        '"image_only": false\n            },\n'
+        '{"_target_": "EnsureChannelFirstd", "keys": "@image_key"}',
+    ),
+)
 EDITS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
-    "brats_mri_segmentation": (
-        "cut down to one image of the four;",
-        (
-            ('"in_channels": 4', '"in_channels": 1'),
-            (
-                '"image_only": false\n            }',
-                '"image_only": false\n            },\n'
-                '{"_target_": "EnsureChannelFirstd", "keys": "@image_key"}',
-            ),
-        ),
+    "brats_mri_segmentation": ("cut down to one image of the four;", _ONE_OF_FOUR),
+    "brats_mri_segmentation+overlap": (
+        "cut down to one image of the four, and without the step that merges its labels;",
+        (*_ONE_OF_FOUR, ('"_target_": "Lambdad"', '"_disabled_": true, "_target_": "Lambdad"')),
     ),
     "swin_unetr_btcv_segmentation": (
         "without `img_size`, which MONAI 1.6 no longer takes;",
@@ -70,6 +76,16 @@ EDITS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     ),
 }
 """What has to be changed in a bundle before anything can run it here: why, and text → text."""
+_DINTS = {
+    "arch_ckpt": "$torch.load(@arch_ckpt_path, weights_only=False)",
+    "dints_space#device": "$torch.device('cpu')",
+}
+_NO_GPU = ("MONAI told to use the CPU, and to unpickle the architecture;", _DINTS)
+TOLD: dict[str, tuple[str, dict[str, str]]] = {
+    "pancreas_ct_dints_segmentation": _NO_GPU,
+    "multi_organ_segmentation": _NO_GPU,
+}
+"""What MONAI has to be told to run a bundle here at all: words, and id → value."""
 RUNS = ("run", "evaluating", "inference")
 """Ids under which the bundles keep what is to be run."""
 
@@ -89,36 +105,40 @@ def main() -> None:
             work = Path(made) if arguments.keep is None else arguments.keep / name
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir(parents=True, exist_ok=True)
-            print(_row(arguments.models / name, work, dicom=arguments.dicom), flush=True)
+            print(_row(name, arguments.models, work, dicom=arguments.dicom), flush=True)
 
 
-def _row(source: Path, work: Path, *, dicom: bool) -> str:
-    bundle = Path(shutil.copytree(source, work / source.name))
+def _row(name: str, models: Path, work: Path, *, dicom: bool) -> str:
+    folder = name.partition("+")[0]
+    bundle = Path(shutil.copytree(models / folder, work / folder))
     config = _config(bundle)
-    edit, changes = EDITS.get(source.name, ("", ()))
+    edit, changes = EDITS.get(name, ("", ()))
     for before, after in changes:
         config.write_text(config.read_text().replace(before, after, 1))
+    told, _ = TOLD.get(name, ("", {}))
     (work / "in").mkdir()
     image = work / ("same.nii.gz" if dicom else "in/case.nii.gz")
     write = _write_series if dicom else _write_image
     write(image, bundle)
     try:
+        if "dints_space" in config.read_text():
+            _write_architecture(bundle)
         _write_weights(bundle, config, image)
     except Exception as error:  # noqa: BLE001  whatever a bundle needs that is not here
         why = str(error).strip().splitlines()[-1] if str(error).strip() else ""
-        return f"| {source.name} | | | | | | cannot be built here: {why[:150]} |"
+        return f"| {name} | | | | | | cannot be built here: {why[:150]} |"
     started = time.perf_counter()
     theirs, note = _monai(bundle, config, image, work / "monai")
     between = time.perf_counter()
     ours, why = _nestseg(bundle, work)
     ended = time.perf_counter()
-    notes = " ".join(one for one in (edit, note, why) if one)
+    notes = " ".join(one for one in (edit, told, note, why) if one)
     seconds = f"{between - started:.0f} | {ended - between:.0f}"
     if theirs is None or ours is None:
-        return f"| {source.name} | | | | {seconds} | {notes} |"
+        return f"| {name} | | | | {seconds} | {notes} |"
     equal = int((theirs == ours).sum()) if theirs.shape == ours.shape else 0
-    labels = len(np.unique(ours))
-    return f"| {source.name} | {ours.size} | {equal} | {labels} | {seconds} | {notes} |"
+    labels = ours.shape[3] if ours.ndim == 4 else len(np.unique(ours))
+    return f"| {name} | {ours.size} | {equal} | {labels} | {seconds} | {notes} |"
 
 
 def _config(bundle: Path) -> Path:
@@ -134,7 +154,17 @@ def _parser(bundle: Path, config: Path) -> ConfigParser:
     parser.read_config(config)
     parser.read_meta(bundle / "configs" / "metadata.json")
     parser["bundle_root"] = str(bundle)
+    for place, value in TOLD.get(bundle.name, ("", {}))[1].items():
+        parser[place] = value
     return parser
+
+
+def _write_architecture(bundle: Path) -> None:
+    """The part of DiNTS' checkpoints that says which edges there are: all of them."""
+    parts = {"node_a": np.ones((13, 4)), "arch_code_a": np.ones((12, 10))}
+    parts["arch_code_c"] = np.random.default_rng(0).integers(0, 5, (12, 10))
+    (bundle / "models").mkdir()
+    torch.save(parts, bundle / "models" / "search_code_18590.pt")
 
 
 def _shape(bundle: Path) -> tuple[int, ...]:
@@ -262,6 +292,8 @@ def _monai(bundle: Path, config: Path, image: Path, out: Path) -> tuple[Any, str
     words += ["--bundle_root", str(bundle), "--output_dir", str(out)]
     words += ["--dataset_dir", str(image.parent)]
     words += ["--dataset#data", f"$[{{'{key}': '{image}'}}]", "--dataloader#num_workers", "0"]
+    for place, value in TOLD.get(bundle.name, ("", {}))[1].items():
+        words += [f"--{place}", value]
     note = ""
     steps = content["postprocessing"]["transforms"]
     kinds = [step["_target_"] for step in steps]
@@ -286,12 +318,13 @@ def _nestseg(bundle: Path, work: Path) -> tuple[Any, str]:
     words += ["--bundle", str(bundle), "--out", str(work / "nestseg")]
     environment = os.environ | {"XDG_STATE_HOME": str(work / "state"), "COLUMNS": "400"}
     done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
-    found = sorted((work / "nestseg").rglob("*_seg.nii.gz"))
+    found = sorted((work / "nestseg").rglob("*_seg*.nii.gz"))
     if not found:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if bundle.name in line]
         lines = lines or (done.stdout + done.stderr).strip().splitlines() or [""]
         return None, f"nestseg: {lines[-1].strip()[:300]}"
-    return np.asarray(nib.load(found[0]).dataobj), ""
+    masks = [np.asarray(nib.load(one).dataobj) for one in found]
+    return masks[0] if len(masks) == 1 else np.stack(masks, axis=-1), ""
 
 
 if __name__ == "__main__":

@@ -18,6 +18,11 @@ os.environ["XDG_STATE_HOME"] = _STATE.name
 os.environ["NESTSEG_KEY"] = "the key of the tests"
 
 
+def pytest_unconfigure() -> None:
+    _CACHE.cleanup()
+    _STATE.cleanup()
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real images with known truth, which are too large for the repository.

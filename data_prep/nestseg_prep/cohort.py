@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from nestseg_prep.dicom.scan import SeriesRef, scan
 from nestseg_prep.errors import InputError
+from nestseg_prep.reading import SUFFIXES
 from nestseg_prep.selection import Selection
 
 SPLITS = ("train", "val", "test")
 _MONAI_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 Case: TypeAlias = dict[str, str]
+
+
+def existing(listed: Sequence[Case]) -> Sequence[Case]:
+    """The cases themselves, if all of their files are there.
+
+    Raises:
+        InputError: one is not.
+    """
+    for case in {id(case): case for case in listed}.values():
+        for path in case.values():
+            if not Path(path).exists():
+                raise InputError(f"{path}: no such file; check the folder of the data set")
+    return listed
 
 
 def cases(dataset: str | Path, split: str) -> list[Case]:
@@ -71,9 +85,12 @@ def label_maps(folder: str | Path) -> list[Case]:
     if any(index.is_file() for index, _ in _layouts(root)):
         found = [case["label"] for case in cases(root, "train")]
     else:
-        found = [str(path) for ending in ("nii", "nii.gz") for path in root.glob(f"*.{ending}")]
+        found = [str(path) for path in root.glob("*") if path.name.endswith(SUFFIXES)]
     if not found:
-        raise InputError(f"{root}: no label maps; give a folder of NIfTI files or a data set")
+        raise InputError(
+            f"{root}: no label maps; give a data set, or a folder of files that end in one of "
+            f"{', '.join(SUFFIXES)}"
+        )
     return [{"label": path} for path in sorted(found)]
 
 
@@ -119,9 +136,11 @@ def inputs(dataset_dir: str | Path, selection: Selection) -> list[dict[str, Seri
         ``[{"image": series}, …]`` for the dataset of an inference config.
 
     Raises:
-        InputError: nothing there fits.
+        InputError: there is no such folder, or nothing in it fits.
     """
     root = Path(str(dataset_dir))
+    if not root.exists():
+        raise InputError(f"{root}: no such file or folder; check the path")
     series = scan(root, pictures=selection.pictures).series
     found = [{"image": one.ref} for one in selection.decide(series) if one.taken]
     if not found:

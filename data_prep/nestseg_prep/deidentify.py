@@ -37,7 +37,7 @@ from pydicom.uid import (
 
 from nestseg_prep import keep_list
 from nestseg_prep.dicom import files, kinds, pixels, terms
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import FileError, InputError
 from nestseg_prep.site_key import keyed_hash, pseudonym
 
 Cleaner: TypeAlias = Callable[[Dataset, DataElement, Collection[str]], None]
@@ -73,7 +73,7 @@ class Doubt(StrEnum):
     UNREADABLE = "is damaged"
 
 
-class DoubtError(Exception):
+class DoubtError(FileError):
     """A file that must not leave without somebody having looked at it."""
 
     def __init__(self, doubt: Doubt) -> None:

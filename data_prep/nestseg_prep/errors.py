@@ -1,4 +1,33 @@
-"""What goes wrong with somebody's input, said in one line."""
+"""The errors of nestseg, and how they are put into one line.
+
+All of them derive from ``NestsegError``. The first two, and those of a bundle or a run, are what
+Python code meets; the others are caught inside nestseg.
+
+::
+
+    NestsegError
+    ├── InputError (ValueError)       an image, option or bundle that cannot be used
+    │   ├── ColourError                   NIfTI voxels are colours
+    │   └── NotReferableError             no DICOM object can refer to a series
+    ├── OutputError                   a result that cannot be written
+    ├── StopError                     a run that ends before its time
+    │   ├── HeldError                     another run works on the folder
+    │   ├── LeaseLostError                another run has taken over
+    │   └── StorageError (OutputError)    the output folder is not writable
+    ├── BundleError                   code of a bundle, or what runs it, that fails
+    │   ├── BundleCodeError               it raised an error in its cage
+    │   ├── BundleProcessError            its cage died
+    │   ├── BuildError                    an item of a config cannot be built
+    │   ├── ChannelError                  the other side of a pipe is gone
+    │   └── UnavailableError              a library cannot compute this network here
+    └── FileError                     bytes that are not what they should be
+        ├── ArchiveError                  an archive is broken or unsafe
+        ├── DamagedFileError              DICOM that is cut or broken
+        ├── NotDicomError                 not DICOM
+        ├── PixelError                    pixel data is broken
+        ├── DoubtError                    a file may show who the patient is
+        └── InputChangedError             a file changed while it was read
+"""
 
 from __future__ import annotations
 
@@ -6,24 +35,41 @@ import math
 from typing import Any
 
 
-class InputError(ValueError):
-    """An input that we refuse, or an output that we cannot write.
+class NestsegError(Exception):
+    """The base of every error that nestseg raises of its own accord."""
 
-    The message is one line: what is wrong, and how to mend it. It never holds what a DICOM tag
-    says about a patient.
+
+class InputError(NestsegError, ValueError):
+    """An input that nestseg refuses: an image, an option, a bundle.
+
+    The message is one line: what is wrong, and what to do. It never holds what a DICOM tag says
+    about a patient.
     """
+
+
+class OutputError(NestsegError):
+    """A result that cannot be written; the message is one line, as of :class:`InputError`."""
+
+
+class BundleError(NestsegError):
+    """The code of a bundle, or what runs it, failed."""
+
+
+class FileError(NestsegError):
+    """The bytes of a file are not what they should be."""
 
 
 def describe(error: BaseException) -> str:
-    """Say in one line what went wrong: our own messages as they are, of others only the kind.
+    """Put what went wrong into one line: our own messages as they are, of others only the kind.
 
     Foreign messages quote the value they are about, and values of headers are a patient's.
     """
+    ours = (InputError, OutputError)
     root = error
-    while root.__cause__ is not None and not isinstance(root, InputError):
+    while root.__cause__ is not None and not isinstance(root, ours):
         root = root.__cause__
     line = (str(root).strip().splitlines() or [""])[0]
-    if isinstance(root, InputError):
+    if isinstance(root, ours):
         return line
     if isinstance(root, MemoryError):
         return "out of memory; run it on a machine with more"

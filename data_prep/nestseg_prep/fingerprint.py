@@ -17,7 +17,7 @@ import numpy.typing as npt
 from nestseg_prep import affine as affines
 from nestseg_prep.errors import InputError
 from nestseg_prep.layouts import LabelledCase
-from nestseg_prep.nifti import read_nifti
+from nestseg_prep.reading import read_file
 from nestseg_prep.volume import Volume
 
 SAMPLES: Final = 10_000
@@ -181,7 +181,7 @@ def read_case(case: LabelledCase, labels: Iterable[int] | None = None) -> CaseFa
     volumes = []
     for path in (case.image, case.label):
         try:
-            volumes.append(read_nifti(path))
+            volumes.append(read_file(path))
         except OSError as error:
             raise InputError(f"{path.name}: {error.strerror or 'cannot be read'}") from error
     image, label = volumes

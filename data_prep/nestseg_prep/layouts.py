@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from nestseg_prep.errors import InputError
-from nestseg_prep.nifti_header import SUFFIXES
+from nestseg_prep.reading import SUFFIXES
 
 SPLITS: Final = ("train", "val", "test")
 _MR_NAMES: Final = ("mr", "t1", "t2", "pd", "flair", "adc", "dwi", "swi")
@@ -214,7 +214,8 @@ def _case(folder: Path, image: str, label: str) -> LabelledCase:
 
 
 def _stem(file: str) -> str:
-    return file.removesuffix(".gz").removesuffix(".nii").removesuffix(_NNUNET_CHANNEL)
+    stem = next((file.removesuffix(e) for e in SUFFIXES if file.endswith(e)), file)
+    return stem.removesuffix(_NNUNET_CHANNEL)
 
 
 def _mapping(item: Any) -> dict[str, Any]:

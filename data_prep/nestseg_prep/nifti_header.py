@@ -52,7 +52,7 @@ Image: TypeAlias = Any  # nib.Nifti1Image or 2: nibabel annotates only part of i
 
 @dataclass(frozen=True)
 class NiftiHeader:
-    """What a NIfTI file declares.
+    """What a NIfTI file declares, or another file of a volume without tags.
 
     Attributes:
         shape: voxels along ``(i, j, k)``; axes of length one behind the third are dropped.
@@ -153,13 +153,25 @@ def check_header(image: Image, path: Path) -> NiftiHeader:
     affine = _checked_affine(image, shape, path)
     _check_spacing(image, affine, path)
     affine = _in_mm(affine, unit, image, path)
+    affine, straightened = upright(affine, shape, path)
+    return NiftiHeader(shape, affine, straightened, unit)
+
+
+def upright(
+    affine: affines.Affine, shape: tuple[int, int, int], path: Path
+) -> tuple[affines.Affine, bool]:
+    """An affine whose axes stand at right angles, and whether they had to be made to.
+
+    Raises:
+        InputError: they stand farther askew than rounding explains.
+    """
     shear = affines.shear(affine)
     if shear > _SHEAR_LIMIT:
         _refuse(path, "its axes do not stand at right angles", "resample it to an upright grid")
     # Readers of NIfTI that know no shear refuse one of 1e-4; float32 rounds at 1e-7.
     if shear > _SHEAR_OF_ROUNDING:
-        return NiftiHeader(shape, affines.straightened(affine, shape), True, unit)
-    return NiftiHeader(shape, affine, unit=unit)
+        return affines.straightened(affine, shape), True
+    return affine, False
 
 
 def _image_class(stream: BinaryIO, path: Path) -> Image:

@@ -15,10 +15,10 @@ from typing import Any, Final, Literal, Self
 from nestseg_prep.dicom.references import ScanResult, SeriesRef
 from nestseg_prep.dicom.rules import SAFE, Rules
 from nestseg_prep.dicom.scan import scan
+from nestseg_prep.disk import check_writable
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import write_nifti
 from nestseg_prep.reading import read_volume
-from nestseg_prep.site_key import mark_folder
 
 RECORD_NAME: Final = "series.json"
 UNPACKED_NAME: Final = ".unpacked"
@@ -77,7 +77,8 @@ def prepare(
         on_series: called when a series is finished.
 
     Raises:
-        InputError: ``root`` does not exist, or ``out`` lies in it or cannot be written.
+        InputError: ``root`` does not exist, or ``out`` lies in it.
+        OutputError: ``out`` cannot be written.
     """
     _check_folders(root, out)
     # Always the same folder, so that a second run knows an archive's series again.
@@ -140,18 +141,7 @@ def _check_folders(root: Path, out: Path) -> None:
         if not root.exists():
             msg = f"{root}: no such folder; check the path"
             raise InputError(msg)
-    if out.resolve().is_relative_to(root.resolve()):
-        msg = f"{out}: lies inside the input folder; choose another output folder"
-        raise InputError(msg)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / f".{os.getpid()}.probe"
-        probe.write_bytes(b"")
-        probe.unlink()
-        mark_folder(out)
-    except OSError as error:
-        msg = f"{out}: cannot be written ({_reason(error)}); choose another output folder"
-        raise InputError(msg) from error
+    check_writable(out, [root])
 
 
 def _input_digest(ref: SeriesRef, root: Path) -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from nestseg.batch.manner import Manner
 from nestseg.batch.read import read_view
 from nestseg.batch.states import Cause, State
 from nestseg.batch.stops import ExitCode
-from nestseg.cli.segment import Manner
 from nestseg.cli.segment import run as segment
 from nestseg_prep.dicom.references import SeriesRef
 

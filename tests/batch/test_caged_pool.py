@@ -43,5 +43,9 @@ def test_what_happens_in_a_cage_is_blamed_on_its_case_alone(
     assert [output.role for output in outcomes["a"].outputs] == ["mask", "preview", "snapshot"]
     assert outcomes["bb"].cause is Cause.KILLED
     assert outcomes["bb"].reason == "the bundle's process was killed by SIGKILL"
-    assert outcomes["ccc"].reason == "KeyError in stage infer"
-    assert outcomes["dddd"].reason == "PermissionError in stage infer"  # it starts a program
+    called = "in stage infer in the bundle's code, called at monai/transforms/"
+    assert outcomes["ccc"].reason.startswith(f"KeyError {called}")
+    assert outcomes["ccc"].cause is Cause.CODE
+    # it starts a program
+    assert outcomes["dddd"].reason.startswith(f"PermissionError {called}")
+    assert outcomes["dddd"].cause is Cause.ERROR

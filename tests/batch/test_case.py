@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from nestseg.batch.case import run_case
 from nestseg.batch.failures import judge
 from nestseg.batch.jobs import Job, Settings
 from nestseg.batch.states import Cause
+from nestseg.bundle import trace
 from nestseg.bundle.bundle import Bundle
 from nestseg.bundle.options import SegmentOptions
 from nestseg.networks import GridUNet
@@ -27,6 +29,7 @@ from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import read_nifti
 from nestseg_prep.phantom import Phantom, write
 from nestseg_prep.reading import read_volume
+from nestseg_prep.volume import Volume
 from tests.opened import changed, opened
 
 MakeJob = Callable[..., Job]
@@ -137,8 +140,56 @@ def test_texts_of_foreign_exceptions_stay_inside(
     bundle: Bundle, settings: Settings, image: Callable[..., SeriesRef], job: MakeJob
 ) -> None:
     outcome = run_case(job(image("head", RAISE)), bundle, settings)
-    assert outcome.cause is Cause.ERROR
-    assert outcome.reason == "KeyError in stage infer"
+    assert outcome.cause is Cause.CODE
+    said = r"KeyError in stage infer in the bundle's code, called at monai/transforms/\w+\.py:\d+"
+    assert re.fullmatch(said, outcome.reason)
+
+
+def test_a_traceback_is_printed_only_where_somebody_asks_for_it(
+    bundle: Bundle,
+    settings: Settings,
+    image: Callable[..., SeriesRef],
+    job: MakeJob,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ref = image("head", RAISE)
+    run_case(job(ref), bundle, settings)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv(trace.DEBUG, "1")
+    run_case(job(ref), bundle, settings)
+    assert "KeyError: 'Doe^Jane'" in capsys.readouterr().err
+
+
+def raised(by: Callable[[], object]) -> Exception:
+    with pytest.raises(Exception) as caught:  # noqa: PT011  whichever
+        by()
+    wrapped = RuntimeError("applying transform to Doe^Jane")
+    wrapped.__cause__ = caught.value
+    return wrapped
+
+
+def test_a_network_that_does_not_fit_the_image_says_where_and_why() -> None:
+    error = raised(lambda: GridUNet(3, 4, 2, (4, 8))(torch.zeros(1, 1, 8, 8, 8)))
+    cause, reason = judge(error, "infer")
+    assert cause is Cause.CODE
+    place, _, words = reason.removeprefix("RuntimeError in stage infer at ").partition(": ")
+    assert re.fullmatch(r"torch/nn/modules/conv\.py:\d+", place)
+    assert words.startswith("Given groups=1, weight of size [4, 4, 3, 3, 3]")
+
+
+def test_where_headers_are_at_hand_only_the_place_in_the_code_is_told(tmp_path: Path) -> None:
+    errors = {
+        "nestseg_prep/volume.py": lambda: Volume("Doe^Jane", np.eye(4)),  # type: ignore[arg-type]
+        r"numpy/lib/\w+.py": lambda: np.loadtxt(["Doe^Jane"]),
+    }
+    for file, by in errors.items():
+        for stage in ("read", "write"):
+            cause, reason = judge(raised(by), stage)
+            assert cause is Cause.CODE
+            assert re.fullmatch(rf"\w+Error in stage {stage} at {file}:\d+", reason)
+    _, reason = judge(raised(errors["nestseg_prep/volume.py"]), "infer")
+    assert "Doe" not in reason
 
 
 def test_gentle_means_smaller_tiles_and_says_so(
@@ -163,7 +214,12 @@ def test_gentle_means_smaller_tiles_and_says_so(
         (MemoryError(), "infer", Cause.MEMORY),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "infer", Cause.MEMORY),
         (RuntimeError("CUDA out of memory. Tried to allocate"), "infer", Cause.MEMORY),
-        (RuntimeError("Doe^Jane"), "infer", Cause.ERROR),
+        (RuntimeError("Doe^Jane"), "infer", Cause.CODE),
+        (RuntimeError("CUDA error: device-side assert triggered"), "infer", Cause.ERROR),
+        (RuntimeError("DataLoader worker (pid 1) is killed"), "infer", Cause.ERROR),
+        (RuntimeError("sitk::ERROR: cannot write Doe^Jane"), "write", Cause.ERROR),
+        (TypeError("Doe^Jane"), "read", Cause.CODE),
+        (EOFError("Doe^Jane"), "read", Cause.ERROR),
     ],
 )
 def test_causes(error: Exception, stage: str, cause: Cause) -> None:

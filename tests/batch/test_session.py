@@ -60,10 +60,11 @@ def rows(out: Path) -> dict[str, CaseRow]:
 
 
 def test_what_fails_is_tried_again_as_its_cause_says(tmp_path: Path) -> None:
-    folder, out = images(tmp_path / "in", "a", "b", "c", "d", "e"), tmp_path / "out"
+    folder, out = images(tmp_path / "in", "a", "b", "c", "d", "e", "f"), tmp_path / "out"
     pool = Failing(
         {
             "a": [Cause.INPUT] * 9,
+            "f": [Cause.CODE] * 9,
             "b": [Cause.KILLED] * 9,
             "c": [Cause.TIMEOUT, Cause.ERROR],
             "d": [Cause.MEMORY] * 9,
@@ -78,17 +79,18 @@ def test_what_fails_is_tried_again_as_its_cause_says(tmp_path: Path) -> None:
         "c": (State.DONE, None, 3),
         "d": (State.QUARANTINED, Cause.MEMORY, 2),
         "e": (State.DONE, None, 1),
+        "f": (State.FAILED, Cause.CODE, 1),
     }
     assert pool.gentle.count(True) == 1
     again = Failing({})
     events = run(out, folder, again)
-    assert again.ran == ["a"]
+    assert sorted(again.ran) == ["a", "f"]
     kept = {event.case: event.kind for event in events if event.kind in (Kind.KEPT, Kind.PUT_ASIDE)}
     assert kept == {"b": Kind.PUT_ASIDE, "c": Kind.KEPT, "d": Kind.PUT_ASIDE, "e": Kind.KEPT}
     last = Failing({})
     run(out, folder, last, retry=True)
     assert sorted(last.ran) == ["b", "d"]
-    assert read_view(out).counts == {State.DONE: 5}
+    assert read_view(out).counts == {State.DONE: 6}
 
 
 def test_results_that_no_longer_hold_go_when_the_case_fails(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from nestseg.bundle import checks, locate
+from nestseg.bundle import checks, locate, trust
 from nestseg.bundle.checks import (
     label,
     language,
@@ -21,12 +22,16 @@ from nestseg.bundle.checks import (
     metadata,
     network,
     preprocessing,
+    running,
     workflow,
 )
 from nestseg.bundle.export import export
 from nestseg.bundle.findings import Finding, failing
+from nestseg.bundle.info import read_info
 from nestseg.cli.segment import run as segment
+from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
+from nestseg_prep.nifti import write_nifti
 
 BUNDLE = "hippocampus_unetpp"
 Change = Callable[[dict[str, Any]], object]
@@ -43,15 +48,18 @@ def nestseg(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
-TRAINED = [n for n in locate.names() if (locate.find(n) / "models" / "model.pt").is_file()]
+FAST = ("hippocampus_unet3d", "em_unet")
+"""Volumes and sections; the others take minutes together, and `make bundles` checks all."""
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(one, marks=() if one in FAST else pytest.mark.slow) for one in locate.names()],
+)
 def test_a_committed_bundle_passes_and_stays_as_it_is(name: str) -> None:
     folder = locate.find(name)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    found = checks.run(folder)
-    assert BUNDLE in TRAINED
+    found = checks.check(folder)
     assert [finding.line for finding in failing(found, strict=False)] == []
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
@@ -290,13 +298,71 @@ MISTAKES: dict[str, tuple[str, str, Change, str]] = {
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_that_names_file_and_id(bundle: Path, mistake: str) -> None:
-    module, name, change, expected = MISTAKES[mistake]
+def edit(bundle: Path, name: str, change: Change) -> None:
     path = bundle / "configs" / f"{name}.json"
     config = json.loads(path.read_text())
     change(config)
     path.write_text(json.dumps(config))
+
+
+def appended(place: str) -> Change:
+    """A step behind a postprocessing that fails when it is run, and not when it is built."""
+    step = {"_target_": "Lambdad", "keys": "pred", "func": "$lambda mask: 1 / (mask.numel() * 0)"}
+    return lambda c: c[place]["transforms"].append(step)
+
+
+def test_what_breaks_when_segment_runs_is_found(bundle: Path) -> None:
+    edit(bundle, "inference", appended("postprocessing"))
+    trust.remember(bundle)
+    (found,) = running.segments(bundle)
+    assert found.line.startswith("inference.json: cannot segment an image of 54 × 49 × 43 voxels")
+    assert "ZeroDivisionError at monai/" in found.line
+    assert found.line.endswith("division by zero")
+    (bundle / "models" / "model.pt").unlink()
+    trust.remember(bundle)
+    (found,) = running.segments(bundle)
+    assert found.line == (
+        "inference.json: cannot be loaded: models/model.pt is missing; train the bundle first"
+    )
+
+
+def test_what_breaks_when_the_training_validates_is_found(bundle: Path, tmp_path: Path) -> None:
+    assert running.validates(bundle, tmp_path) == []
+    edit(bundle, "train", lambda c: appended("postprocessing")(c["validate"]))
+    (found,) = running.validates(bundle, tmp_path)
+    assert found.line.startswith("train.json: validate#evaluator: fails on a phantom: ")
+    assert "ZeroDivisionError" in found.line
+
+
+def test_a_bundle_from_elsewhere_passes_if_it_runs_whatever_its_style(bundle: Path) -> None:
+    for name in ("bundle.yaml", "LICENSE", "docs/README.md", "configs/train.json"):
+        (bundle / name).unlink()
+    edit(bundle, "metadata", lambda c: (c.pop("changelog"), c.pop("required_packages_version")))
+    edit(bundle, "inference", lambda c: (c.pop("selection"), c["dataset"].pop("data")))
+    trust.remember(bundle)  # a cage takes longer, and finds no more
+    found = checks.check(bundle)
+    assert failing(found, strict=True) == []
+    lines = [finding.line for finding in found]
+    assert any(line.startswith("LICENSE: is missing") for line in lines)
+    assert any(line.startswith("metadata.json: changelog: does not mention") for line in lines)
+
+
+@pytest.mark.parametrize("name", locate.names())
+def test_the_phantom_fits_the_rules_of_the_bundle(name: str, tmp_path: Path) -> None:
+    info = read_info(locate.find(name))
+    image, label = running.phantom(info)
+    assert set(np.unique(label.array)) == {0, *info.labels}
+    assert label.shape == image.shape
+    write_nifti(image, tmp_path / "image.nii.gz")
+    (series,) = scan(tmp_path).series
+    (decision,) = info.selection.decide([series])
+    assert decision.reason == ""
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_that_names_file_and_id(bundle: Path, mistake: str) -> None:
+    module, name, change, expected = MISTAKES[mistake]
+    edit(bundle, name, change)
     found = [finding.line for finding in _of(module, bundle)]
     assert [line for line in found if line.startswith(expected)], found
     assert all("\n" not in line for line in found)

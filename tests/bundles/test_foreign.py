@@ -9,20 +9,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import highdicom
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 import yaml
 from monai.bundle import ConfigWorkflow
 from monai.networks.nets import UNet
-from monai.transforms import Activationsd, AsDiscreted, Compose
+from monai.transforms import Activationsd, AsDiscreted, Compose, Lambdad
 from safetensors.torch import save_file
 
+from nestseg.batch.case import run_case
+from nestseg.batch.jobs import Job, Settings
 from nestseg.bundle import (
-    as_configured,
     built,
     info,
     kernel,
+    label_trial,
     locate,
     packages,
     trust,
@@ -30,10 +34,16 @@ from nestseg.bundle import (
 from nestseg.bundle.bundle import load_bundle
 from nestseg.bundle.manifest import digest
 from nestseg.cli import choice
+from nestseg.outputs.dicom.encoding import Encoding
+from nestseg.outputs.dicom.read import read_seg
+from nestseg.outputs.dicom.source import read_source
+from nestseg_prep import phantom
+from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import read_nifti, write_nifti
+from nestseg_prep.reading import read_volume
 from nestseg_prep.volume import Volume
-from tests.opened import opened
+from tests.opened import models, opened
 
 # The Zoo's configs use MONAI's old defaults, and MONAI says so.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -216,7 +226,7 @@ def volume(tmp_path: Path) -> Volume:
 
 
 def by_monai(bundle: Path, folder: Path) -> np.ndarray[Any, Any]:
-    """The mask that MONAI's own workflow writes."""
+    """The mask that MONAI's own workflow writes, labels that overlap along the last axis."""
     path = folder / "case.nii.gz"
     sys.path.insert(0, str(bundle))
     config = yaml.safe_load(next((bundle / "configs").glob("inference.[yj]*")).read_text())
@@ -243,7 +253,7 @@ def by_monai(bundle: Path, folder: Path) -> np.ndarray[Any, Any]:
     for name in [name for name in sys.modules if name.partition(".")[0] == "scripts"]:
         del sys.modules[name]
     (mask,) = (folder / "monai").rglob("*.nii.gz")
-    return read_nifti(mask).array
+    return np.asarray(nib.load(mask).dataobj)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("kind", ["yaml", "json", "yml"])
@@ -277,53 +287,125 @@ def test_a_cage_tells_the_weights_and_the_values_that_the_postprocessing_sets(
     )
     made = load_bundle(bundle)
     assert made.caged
-    assert made.info.labels == {1: "tumor core", 2: "whole tumor", 4: "enhancing tumor"}
+    assert made.info.labels == {  # what value 2 stands for is edema, whatever its channel is called
+        1: "tumor core without enhancing tumor",
+        2: "whole tumor without tumor core and enhancing tumor",
+        4: "enhancing tumor",
+    }
     assert made.info.weights_sha256 == digest(bundle / "models" / "best.pt")
     mask = made.predict(volume).mask.array
     assert set(np.unique(mask)) == {0, 1, 2, 4}
     np.testing.assert_array_equal(mask, by_monai(bundle, tmp_path))
 
 
-def test_labels_that_overlap_are_refused_and_others_become_one_map(
-    make: Callable[..., Path], volume: Volume
+@pytest.mark.parametrize(
+    ("names", "background"),
+    [
+        ({"0": "liver", "1": "spleen", "2": "tumor"}, False),
+        ({"0": "background", "1": "spleen", "2": "tumor"}, True),
+        ({}, False),
+    ],
+)
+def test_labels_that_may_overlap_have_a_mask_each_as_monai_has_a_channel_for_each(
+    make: Callable[..., Path],
+    volume: Volume,
+    tmp_path: Path,
+    names: dict[str, str],
+    background: bool,
 ) -> None:
-    invert = CONFIG["postprocessing"]["transforms"][1]
-    names = {"0": "liver", "1": "spleen", "2": "tumor"}
-    for channel_def, expected in (
-        (names, list(names.values())),
-        ({}, ["label 1", "label 2", "label 3"]),
-    ):
-        output = {"pred": {"num_channels": 3, "channel_def": channel_def}}
-        formats = METADATA["network_data_format"] | {"outputs": output}
-        for threshold in (0.5, 0.999):
-            steps = [BRATS[0], invert, BRATS[1] | {"threshold": threshold}]
-            bundle = make(
-                {"postprocessing": {"_target_": "Compose", "transforms": steps}},
-                {"network_data_format": formats},
-            )
-            made = opened(bundle)
-            assert made.info.labels == dict(enumerate(expected, start=1))
-            if threshold == 0.5:
-                with pytest.raises(InputError, match="its labels overlap"):
-                    made.predict(volume)
-            else:
-                made.predict(volume)
+    bundle = make(*overlapping(names))
+    made = opened(bundle)
+    numbered = [names.get(str(k), f"label {k + 1}") for k in range(background, 3)]
+    assert made.info.overlap
+    assert made.info.labels == dict(enumerate(numbered, start=1))
+    found = made.predict(volume)
+    theirs = np.moveaxis(by_monai(bundle, tmp_path), -1, 0)[int(background) :]
+    assert (theirs.sum(axis=0) > 1).any()
+    for (mask, labels), expected in zip(found.by_mask(), theirs, strict=True):
+        (value,) = labels
+        np.testing.assert_array_equal(mask.array, expected * value)
+    with pytest.raises(InputError, match="there is a mask for each"):
+        _ = found.mask
+
+
+def overlapping(names: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Ids of a config, and of metadata, of a bundle whose three channels are thresholded."""
+    _, invert, _, save = CONFIG["postprocessing"]["transforms"]
+    steps = [BRATS[0], invert, BRATS[1], save]
+    output = {"pred": {"num_channels": 3, "channel_def": names}}
+    formats = METADATA["network_data_format"] | {"outputs": output}
+    return {"postprocessing": {"_target_": "Compose", "transforms": steps}}, {
+        "network_data_format": formats
+    }
+
+
+@pytest.mark.parametrize("encoding", [Encoding.BINARY, Encoding.LABELMAP])
+@pytest.mark.skipif(bool(kernel.unavailable()), reason="no cages here")
+def test_labels_that_overlap_are_written_as_a_file_each_and_as_segments_that_overlap(
+    make: Callable[..., Path], tmp_path: Path, encoding: Encoding
+) -> None:
+    names = ["liver", "spleen", "tumor"]
+    bundle = make(*overlapping({str(k): name for k, name in enumerate(names)}))
+    made = phantom.Phantom(columns=26, rows=22, slices=14)
+    phantom.write(made.datasets(), tmp_path / "in")
+    (ref,) = scan(tmp_path / "in").series
+    case_of = load_bundle(bundle)
+    assert case_of.info.overlap
+    job = Job("head", ref, 1, tmp_path / "staging")
+    outcome = run_case(job, case_of, Settings(bundle, encoding))
+    assert outcome.cause is None, outcome.reason
+    notes = [note for note in outcome.facts.notes if "BINARY" in note]
+    assert len(notes) == (encoding is Encoding.LABELMAP)
+    files = {one.role: tmp_path / "staging" / one.path for one in outcome.outputs}
+    assert set(files) == {"mask-1", "mask-2", "mask-3", "preview", "snapshot", "seg", "sr"}
+    image = read_volume(ref)
+    masks = [found.array for found in opened(bundle).predict(image).masks]
+    volumes = outcome.facts.volumes_ml
+    assert [flag.label for flag in outcome.facts.flags if flag.code == "empty"] == []
+    for value, (name, mask) in enumerate(zip(names, masks, strict=True), start=1):
+        stored = read_nifti(files[f"mask-{value}"])
+        assert files[f"mask-{value}"].name == f"head_seg_{value}.nii.gz"
+        np.testing.assert_array_equal(stored.array, mask != 0)
+        voxel_ml = abs(np.linalg.det(image.affine[:3, :3])) / 1000
+        assert volumes[name] == pytest.approx(np.count_nonzero(mask) * voxel_ml, abs=1e-3)
+    seg = highdicom.seg.segread(files["seg"])
+    assert seg.SegmentsOverlap == "YES"
+    source = read_source(ref)
+    expected = np.stack([ref.source.take(mask) != 0 for mask in masks])  # type: ignore[union-attr]
+    np.testing.assert_array_equal(read_seg(files["seg"]).masks_on(source), expected)
+    drawn = opened(bundle).predict(image).to_draw().array
+    smallest = min(range(3), key=lambda k: np.count_nonzero(masks[k]))
+    np.testing.assert_array_equal(drawn == smallest + 1, masks[smallest] != 0)
 
 
 def test_channels_become_a_map_by_what_channel_0_stands_for() -> None:
     a, b = torch.tensor([1.0, 0, 0]), torch.tensor([0, 1.0, 0])
     for first, both in ((0, [0, 1, 0]), (1, [1, 2, 0])):
-        found = as_configured.labels_of_channels(torch.stack([a, b])[..., None, None], first, "")
+        found = label_trial.merged(torch.stack([a, b])[..., None, None], first, "")
         assert found.flatten().tolist() == both
+    with pytest.raises(InputError, match="its labels overlap"):
+        label_trial.merged(torch.stack([a, a])[..., None, None], 1, "")
+
+
+def test_what_a_channel_stands_for_is_found_out_by_trial() -> None:
     one_hot = Compose([AsDiscreted("pred", argmax=True, to_onehot=3)])
+    cut = Compose([one_hot, Lambdad("pred", lambda x: x[1:])])
+    argmax = Compose([Activationsd("pred", softmax=True), AsDiscreted("pred", argmax=True)])
     thresholds = Compose([Activationsd("pred", sigmoid=True), AsDiscreted("pred", threshold=0.5)])
-    assert as_configured.first_value(one_hot, 3, background=False) == 0
-    assert as_configured.values(one_hot, 3, 0) == {1: 1, 2: 2}
-    assert as_configured.first_value(thresholds, 3, background=False) == 1
-    assert as_configured.values(thresholds, 3, 1) == {1: 0, 2: 1, 3: 2}
-    assert as_configured.first_value(thresholds, 3, background=True) == 0
-    assert as_configured.values(thresholds, 3, 0) == {1: 1, 2: 2}
-    assert as_configured.values(thresholds, 1, 1) == {1: 0}
+    by_rank = Compose([thresholds, Lambdad("pred", lambda x: torch.where(x[[1]] > 0, 7, x[[0]]))])
+    strange = Compose([Lambdad("pred", lambda x: x.meta["nothing"])])
+    for steps, channels, background, expected in (
+        (one_hot, 3, False, (0, {1: 1, 2: 2}, {}, False)),
+        (cut, 3, True, (1, {1: 1, 2: 2}, {}, False)),
+        (argmax, 40, True, (1, {k: k for k in range(1, 40)}, {}, False)),
+        (thresholds, 3, False, (1, {1: 0, 2: 1, 3: 2}, {}, True)),
+        (thresholds, 3, True, (0, {1: 1, 2: 2}, {}, True)),
+        (thresholds, 1, False, (1, {1: 0}, {}, False)),
+        (by_rank, 2, False, (1, {1: 0, 7: 1}, {1: (1,), 7: ()}, False)),
+        (strange, 2, False, (1, {}, {}, False)),
+    ):
+        found = label_trial.try_channels(steps, channels, background=background)
+        assert found == info.ChannelMeaning(*expected)
 
 
 def test_a_mask_that_its_saver_would_resample_is_resampled(
@@ -450,6 +532,37 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     asked = {"required_packages_version": {"torch": "99.0", "numpy": "1.0"}}
     (sentence,) = packages.outdated(asked)
     assert sentence.startswith("asks for torch 99.0; ")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_bundle_that_names_a_gpu_by_force_runs_on_the_cpu_and_says_so(
+    make: Callable[..., Path], volume: Volume
+) -> None:
+    usual = "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')"
+    plain = opened(make({"device": usual}))
+    assert not any("CPU" in note for note in models(plain)[0].notes)
+    handler = CONFIG["handlers"][1] | {"map_location": "cuda"}
+    forced = {"device": "$torch.device('cuda:0')", "handlers": [handler]}
+    made = opened(make(forced))
+    assert made.device == "cpu"
+    assert (
+        "computed on the CPU: the config names a CUDA device, and there is none"
+        in models(made)[0].notes
+    )
+    np.testing.assert_array_equal(made.predict(volume).mask.array, plain.predict(volume).mask.array)
+
+
+def test_arrays_of_numbers_in_a_checkpoint_are_read_and_code_is_not(
+    make: Callable[..., Path],
+) -> None:
+    mode = "$'gaussian' if torch.load(@ckpt_dir + '/arch.pt')['node'].sum() > 2 else 'constant'"
+    inferer = CONFIG["inferer"] | {"mode": mode}
+    bundle = make({"inferer": inferer})
+    torch.save({"node": np.ones((2, 3)), "depth": np.float64(2)}, bundle / "models" / "arch.pt")
+    assert models(opened(bundle))[0].inferer.mode == "gaussian"
+    torch.save({"node": Path("models")}, bundle / "models" / "arch.pt")
+    with pytest.raises(InputError, match="`inferer`: UnpicklingError"):
+        opened(bundle)
 
 
 def test_a_bundle_that_takes_several_images_is_refused(make: Callable[..., Path]) -> None:

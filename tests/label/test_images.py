@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from nestseg.label.images import ending, read_image, read_labels, write_labels
+from nestseg.label.images import read_labels, write_labels
 from nestseg_prep import phantom
 from nestseg_prep.errors import InputError
+from nestseg_prep.images import ending, read_image
 from nestseg_prep.nifti import read_nifti, write_nifti
 from nestseg_prep.phantom import Phantom
 from nestseg_prep.picture import read_picture, write_picture
@@ -98,7 +99,7 @@ def test_pictures_stay_pictures(tmp_path: Path) -> None:
 
 def test_what_a_bundle_does_not_take_is_refused_with_the_reason(tmp_path: Path) -> None:
     write_nifti(oblique(np.zeros((9, 8, 7), np.float32)), tmp_path / "small.nii.gz")
-    with pytest.raises(InputError, match="does not fit the model: field of view"):
+    with pytest.raises(InputError, match="does not fit the bundle: field of view"):
         read_image(tmp_path / "small.nii.gz", Selection(extent_mm=[100, 300]))
 
 

@@ -14,12 +14,14 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 from nestseg.bundle import recipe
 from nestseg.bundle.info import read_info
 from nestseg.bundle.new import new
+from nestseg.networks import BackboneUNet
 from nestseg_prep import cohort
 from nestseg_prep.errors import InputError
 from tests.opened import opened
@@ -286,3 +288,37 @@ def test_the_metadata_keep_monais_schema(
         hash_val="cd64aa8a5904426f6fc6855dabe46af8c742d5bad644b4e9cfb78ebad09ad678",
         hash_type="sha256",
     )
+
+
+def test_a_network_on_an_encoder_may_be_named(tmp_path: Path) -> None:
+    out = tmp_path / "balls"
+    made = new(
+        data_sets.decathlon(tmp_path / "data", CUBES), out, 4 * GB, network="unetpp_resnet18"
+    )
+    assert made.plan.patch == (32, 32, 32)
+    for name in ("train", "inference"):
+        parser = ConfigParser()
+        parser.read_config(str(out / "configs" / f"{name}.json"))
+        with torch.device("meta"):
+            network = parser.get_parsed_content("network_def")
+        assert isinstance(network, BackboneUNet)
+        assert network.geometry == made.plan.geometry
+        assert network.levels == [1, 2, 3, 4]
+    assert override(out)["deep_supervision_weights"] == [1.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("unetpp_vgg16_bn", r"spatial_dims must be one of \(2,\), got 3; choose another"),
+        ("unet_2015", "not a grid on an encoder; write one of unet, unet_e, unet_plus, unetpp, an"),
+        ("resnet18", "not a grid on an encoder"),
+    ],
+)
+def test_a_network_that_cannot_be_planned_is_refused(
+    name: str, reason: str, tmp_path: Path
+) -> None:
+    data = data_sets.decathlon(tmp_path / "data", CUBES)
+    with pytest.raises(InputError, match=f"--network {name}: .*{reason}"):
+        new(data, tmp_path / "balls", GB, network=name)
+    assert not (tmp_path / "balls").exists()

@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import typer
 
 from nestseg.bundle import locate
 from nestseg.cli import app
@@ -45,11 +46,14 @@ def test_help_takes_less_than_300_ms_of_cpu() -> None:
     assert min(used) < 0.3
 
 
-@pytest.mark.parametrize("command", ["scan", "prepare"])
-def test_commands_of_the_prep_stage_import_neither_torch_nor_monai(
-    command: str, study: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    "words",
+    ["scan {study}", "prepare {study} --out {out}", "bundle list", "bundle info em_unet"],
+)
+def test_commands_that_compute_nothing_import_neither_torch_nor_monai(
+    words: str, study: Path, tmp_path: Path
 ) -> None:
-    arguments = [command, str(study)] + (["--out", str(tmp_path / "out")] * (command == "prepare"))
+    arguments = words.format(study=study, out=tmp_path / "out").split()
     code = (
         "import sys; from nestseg.cli import app\n"
         f"app({arguments!r}, standalone_mode=False)\n"
@@ -260,3 +264,36 @@ def test_a_text_file_named_dcm_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "in" / "image.dcm").write_text("This is not DICOM.")
     done = nestseg("segment", tmp_path / "in", "--bundle", BUNDLE, "--out", tmp_path / "out")
     assert_one_line(done, "no series that fits", "1 not-an-image-file")
+
+
+def test_an_unexpected_error_is_one_line_without_the_words_that_may_name_a_patient(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import importlib, sys; from nestseg import cli\n"
+        "def run(*_, **__): raise KeyError('Doe^Jane')\n"
+        "importlib.import_module('nestseg.cli.scan').run = run\n"
+        "sys.argv = ['nestseg', 'scan', *sys.argv[1:]]\n"
+        "cli.main()"
+    )
+    for words, shown in (([str(tmp_path)], False), ([str(tmp_path), "--debug"], True)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith("nestseg: KeyError at nestseg/cli/")
+        assert ("Doe^Jane" in done.stderr) is shown
+        assert ("Traceback" in done.stderr) is shown
+
+
+def test_every_command_takes_debug_and_warns_of_patient_data() -> None:
+    groups = [typer.main.get_group(app)]
+    commands = []
+    while groups:
+        for one in groups.pop().commands.values():
+            (groups if hasattr(one, "commands") else commands).append(one)
+    assert len(commands) > 15
+    for command in commands:
+        (option,) = [one for one in command.params if "--debug" in one.opts]
+        assert "patient data" in option.help
+        assert option.default is False

@@ -51,7 +51,7 @@ def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]
     labels = random_labels(image.shape)
     mask = Volume(labels, image.affine, image.series_uid, image.sop_uids, image.source)
     stem = tmp_path / "case"
-    return write_results(mask, ref, VOLUMES, NAMES, ALGORITHM, stem, request.param)
+    return write_results([mask], ref, VOLUMES, NAMES, ALGORITHM, stem, request.param)
 
 
 def texts(ds: Dataset) -> dict[str, set[str]]:

@@ -16,8 +16,8 @@ import pytest
 from highdicom.sr import srread
 from pydicom.sequence import Sequence
 
+from nestseg.batch.manner import Manner
 from nestseg.bundle import locate
-from nestseg.cli.manner import Manner
 from nestseg.cli.segment import run as segment
 from nestseg.outputs.dicom import results
 from nestseg.outputs.dicom.encoding import Encoding
@@ -58,7 +58,7 @@ def nestseg(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_seg_and_sr_hold_the_mask_and_its_volumes(damage, tmp_path):
     change = {"tilted": phantom.tilted(15), "uneven": phantom.uneven()}.get(damage, list)
     ref, mask = one_case(tmp_path / "in", change(Phantom().datasets()))
-    files = write_results(mask, ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "case")
+    files = write_results([mask], ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "case")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["case_seg.dcm", "case_sr.dcm", "in"]
     source = read_source(ref)
     labels = read_seg(files.seg).labels_on(source)
@@ -71,7 +71,7 @@ def test_seg_and_sr_hold_the_mask_and_its_volumes(damage, tmp_path):
 
 def test_the_report_names_its_segments_images_and_algorithm(tmp_path):
     ref, mask = one_case(tmp_path / "in", Phantom(modality="MR").datasets())
-    files = write_results(mask, ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "case")
+    files = write_results([mask], ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "case")
     seg = pydicom.dcmread(files.seg)
     report = srread(files.sr)
     groups = report.content.get_volumetric_roi_measurement_groups()
@@ -99,7 +99,7 @@ def test_the_same_result_is_the_same_object_and_another_is_not(tmp_path, monkeyp
     ref, mask = one_case(tmp_path / "in", Phantom(modality="MR").datasets())
     for encoding in Encoding:
         first, again = (
-            write_results(mask, ref, VOLUMES, NAMES, ALGORITHM, tmp_path / name, encoding)
+            write_results([mask], ref, VOLUMES, NAMES, ALGORITHM, tmp_path / name, encoding)
             for name in (f"{encoding}1", f"{encoding}2")
         )
         assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
@@ -107,7 +107,7 @@ def test_the_same_result_is_the_same_object_and_another_is_not(tmp_path, monkeyp
     changed = mask.array.copy()
     changed[0, 0, 0] = 1 - min(changed[0, 0, 0], 1)
     other = replace(mask, array=changed)
-    third = write_results(other, ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "other", encoding)
+    third = write_results([other], ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "other", encoding)
     for path, other_path in zip(first, third, strict=True):
         one, two = pydicom.dcmread(path), pydicom.dcmread(other_path)
         assert one.SOPInstanceUID != two.SOPInstanceUID
@@ -125,7 +125,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(results, "_save", full)
     with pytest.raises(OSError, match="No space left"):
-        write_results(mask, ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "case")
+        write_results([mask], ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "case")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
@@ -142,7 +142,7 @@ def test_what_reads_back_differently_is_never_given_its_name(tmp_path, monkeypat
 
     monkeypatch.setattr(results, "_save", flipped)
     with pytest.raises(InputError, match="reads back differently"):
-        write_results(mask, ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "case")
+        write_results([mask], ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "case")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
@@ -151,7 +151,7 @@ def test_a_series_that_cannot_be_referred_to_is_refused_in_one_line(tmp_path):
         tmp_path / "in", phantom.every(phantom.setting(StudyInstanceUID=None))(Phantom().datasets())
     )
     with pytest.raises(InputError, match="lacks a UID"):
-        write_results(mask, ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "case")
+        write_results([mask], ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "case")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
@@ -159,7 +159,7 @@ def test_files_that_changed_since_the_scan_are_refused_in_one_line(tmp_path):
     ref, mask = one_case(tmp_path / "in")
     ref.files[3].unlink()
     with pytest.raises(InputError, match="scan again"):
-        write_results(mask, ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "case")
+        write_results([mask], ref, VOLUMES, NAMES, ALGORITHM, tmp_path / "case")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
@@ -171,7 +171,7 @@ def test_the_command_writes_dicom_for_dicom_and_says_so_for_nifti(mr_series, tmp
     nib.save(image, mr_series / "crop.nii.gz")
     out = tmp_path / "out"
     assert segment([mr_series], BUNDLE, out, dicom=Encoding.LABELMAP, manner=HERE) == 0
-    assert "1 NIfTI files have no DICOM source" in capfd.readouterr().out
+    assert "1 files have no DICOM source" in capfd.readouterr().out
     record = json.loads((out / "run.json").read_text())
     (plain,) = [case for case in record["cases"] if case["kind"] == "nifti"]
     (case,) = [case for case in record["cases"] if case["kind"] == "dicom"]

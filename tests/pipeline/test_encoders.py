@@ -1,7 +1,8 @@
-"""ResNet encoders: torchvision's names and shapes, its files, grey images and volumes."""
+"""Encoders: torchvision's and MedicalNet's names and shapes, and what a grid takes for one."""
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nestseg.networks import LinkNet, ResNetEncoder, ResNetUNet
-from nestseg.networks.encoders import RESNETS
+from nestseg.networks import ENCODERS, BackboneUNet, LinkNet, ResNetEncoder, ResNetUNet
+from nestseg.networks.backbones import make_encoder
+from nestseg.networks.encoders import MEDICALNETS, RESNETS
 
 BLOCKS = {
     "resnet18": (2, 2, 2, 2),
@@ -126,16 +128,6 @@ def test_features_leave_at_strides_2_to_32(name: str, dims: int) -> None:
         assert feature.shape == (1, encoder.channels[k - 1], *size)
 
 
-def test_stages_in_a_row_are_the_encoder() -> None:
-    torch.manual_seed(0)
-    encoder = ResNetEncoder("resnet50", width=4).eval()
-    x = torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        for stage, feature in zip(encoder.stages(), encoder(x), strict=True):
-            x = stage(x)
-            assert torch.equal(x, feature)
-
-
 @pytest.mark.parametrize("name", ["resnet18", "resnet34"])
 def test_the_shortcut_carries_gradient(name: str) -> None:
     """MONAI's own resnet18 and resnet34 detach it."""
@@ -198,8 +190,12 @@ def test_a_file_that_does_not_fit_is_refused_in_one_line_that_names_it(tmp_path:
     text.write_text("no weights")
     torch.save([1, 2], plain)
     for name, file, complaint in (
-        ("resnet34", path, "80 tensors are missing and 0 are unknown"),
-        ("resnet50", path, "do not fit the encoder"),
+        ("resnet34", path, r"another network: `layer1\.2\.conv1\.weight` is missing in the file"),
+        (
+            "resnet50",
+            path,
+            r"another network: `layer1\.0\.conv1\.weight` has the shape \[4, 4, 3, 3\]",
+        ),
         ("resnet18", text, "cannot be read as weights"),
         ("resnet18", plain, "holds no state dict"),
         ("resnet18", missing, "cannot be read as weights: .*No such file"),
@@ -208,11 +204,6 @@ def test_a_file_that_does_not_fit_is_refused_in_one_line_that_names_it(tmp_path:
             ResNetEncoder(name, width=4, weights=file)
         assert str(error.value).startswith(f"{file}: ")
         assert "\n" not in str(error.value)
-
-
-def test_two_channels_do_not_fit_weights_for_three(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"another shape, the first conv1\.weight"):
-        ResNetEncoder("resnet18", in_channels=2, width=4, weights=imagenet_file(tmp_path))
 
 
 def test_an_encoder_that_does_not_exist_is_refused() -> None:
@@ -246,7 +237,7 @@ def test_pruning_drops_the_deeper_layers_of_the_encoder() -> None:
         network = ResNetUNet(encoder="resnet18", topology="unet++", width=4)
         for level in (1, 2, 3, 4):
             pruned = network.pruned(level)
-            layers = {key.split(".")[3] for key in pruned.state_dict() if ".layer" in key}
+            layers = {key.split(".")[1] for key in pruned.state_dict() if ".layer" in key}
             assert layers == {f"layer{k}" for k in range(1, level + 1)}
             assert pruned.geometry.period == (2 ** (level + 1),) * 2
 
@@ -257,5 +248,114 @@ def test_a_grid_on_an_encoder_has_no_valid_convolutions() -> None:
 
 
 def test_a_grid_deeper_than_its_encoder_is_refused() -> None:
-    with torch.device("meta"), pytest.raises(ValueError, match="a ResNet allows a depth of 4"):
+    with (
+        torch.device("meta"),
+        pytest.raises(ValueError, match="resnet34: allows a depth of 4, got 5"),
+    ):
         ResNetUNet(features=(2, 3, 4, 5, 6))
+
+
+# --- other encoders ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*MEDICALNETS, "vgg16_bn", "densenet169", "efficientnet_b1"])
+def test_maps_have_the_channels_and_strides_that_an_encoder_says(name: str) -> None:
+    dims = ENCODERS[name].spatial_dims[-1]
+    shape = (64, 96, 32)[:dims]
+    with torch.device("meta"):
+        for levels in (5, 3):
+            encoder = make_encoder(name, dims, 1, levels)
+            maps = encoder(torch.empty(1, 1, *shape))
+            wanted = [
+                (1, channels, *(n // stride for n in shape))
+                for channels, stride in zip(encoder.channels, encoder.strides, strict=True)
+            ]
+            assert [tuple(m.shape) for m in maps] == wanted
+            assert len(maps) == levels
+
+
+def test_the_last_two_layers_of_a_medicalnet_dilate_as_its_authors_have_it() -> None:
+    with torch.device("meta"):
+        deep, plain = (make_encoder(f"medicalnet{n}", 3, 1, 5) for n in (50, 18))
+    for layer, dilation in ((deep.layer3, 2), (deep.layer4, 4)):
+        for block in layer:
+            assert block.conv2.dilation == block.conv2.padding == (dilation,) * 3
+            assert block.conv2.stride == block.conv1.stride == (1, 1, 1)
+    assert {conv.dilation for block in plain.layer4 for conv in (block.conv1, block.conv2)} == {
+        (4, 4, 4)
+    }
+    assert deep.strides == (2, 4, 8, 8, 8)
+    with pytest.raises(
+        ValueError, match=r"medicalnet50: spatial_dims must be one of \(3,\), got 2"
+    ):
+        make_encoder("medicalnet50", 2, 1, 5)
+
+
+def test_a_shortcut_of_type_a_pads_with_zeros_and_carries_gradient() -> None:
+    block = make_encoder("medicalnet18", 3, 1, 5, width=2).layer2[0]
+    x = torch.rand(1, 2, 4, 4, 4, requires_grad=True)
+    out = block.downsample(x)
+    assert torch.equal(out[:, :2], x[..., ::2, ::2, ::2])
+    assert out.shape == (1, 4, 2, 2, 2)
+    assert not out[:, 2:].any()
+    out.sum().backward()
+    assert x.grad is not None
+    assert x.grad[..., ::2, ::2, ::2].all()
+
+
+class TwoMaps(nn.Module):
+    """An encoder of somebody's own."""
+
+    def __init__(self, strides: tuple[int, ...] = (4, 8)) -> None:
+        super().__init__()
+        self.channels, self.strides = (3, 5), strides
+        self.first, self.second = nn.Conv2d(1, 3, 4, 4), nn.Conv2d(3, 5, 2, 2)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        first = self.first(x)
+        return [first, self.second(first)]
+
+
+def test_a_grid_takes_any_module_that_says_its_channels_and_strides() -> None:
+    encoder = TwoMaps()
+    network = BackboneUNet(2, 1, 2, encoder, (4,), "unet++").eval()
+    assert network.geometry.period == (8, 8)
+    x = torch.rand(2, 1, 16, 24)
+    assert network(x).shape == (2, 2, 16, 24)
+    pruned = network.pruned(1)
+    assert torch.equal(pruned(x), network(x))
+    assert pruned.encoder is not encoder
+
+
+def test_a_module_that_is_not_an_encoder_is_refused_and_says_why() -> None:
+    with pytest.raises(
+        ValueError, match="encoder Conv2d: must be a module with `channels` and `str"
+    ):
+        BackboneUNet(2, 1, 2, nn.Conv2d(1, 2, 3), (4,))
+    with pytest.raises(ValueError, match=r"or half as long; got 2 maps at strides \(2, 8\)"):
+        BackboneUNet(2, 1, 2, TwoMaps((2, 8)), (4,))
+    with pytest.raises(ValueError, match="the encoder allows a depth of 1"):
+        BackboneUNet(2, 1, 2, TwoMaps(), (4, 8))
+
+
+def test_an_encoder_of_a_fixed_width_says_so() -> None:
+    with pytest.raises(ValueError, match="efficientnet_b0: its width cannot be chosen, got 8"):
+        make_encoder("efficientnet_b0", 2, 3, 5, width=8)
+
+
+def test_without_timm_its_models_are_refused_with_the_way_to_install_it() -> None:
+    if importlib.util.find_spec("timm"):
+        pytest.skip("timm is installed")
+    with pytest.raises(ValueError, match=r"pip install 'nestseg\[timm\]'"):
+        BackboneUNet(encoder="timm:resnet18")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "swin_tiny_patch4_window7_224"])
+def test_a_model_of_timm_is_an_encoder(name: str) -> None:
+    pytest.importorskip("timm", exc_type=ImportError)
+    network = BackboneUNet(2, 1, 2, f"timm:{name}", (4, 5), "unet++").eval()
+    x = torch.rand(1, 1, 224, 224)
+    with torch.no_grad():
+        shallow = network.forward_heads(x)[1]
+        assert shallow.shape == (1, 2, 224, 224)
+        assert torch.equal(network.pruned(1)(x), shallow)

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nestseg.bundle import backbone
 from nestseg.bundle.memory import Network, activations, parameters, training_bytes
-from nestseg.bundle.plan import MAX_DEPTH, SHORTEST, Plan, make_plan, poolings, target_spacing
-from nestseg.networks import GridUNet
+from nestseg.bundle.plan import (
+    MAX_DEPTH,
+    SHORTEST,
+    Plan,
+    grid_geometry,
+    make_plan,
+    poolings,
+    target_spacing,
+)
+from nestseg.networks import BackboneUNet, GridUNet
 from nestseg_prep.errors import InputError
 from nestseg_prep.fingerprint import Fingerprint, Intensities, LabelFacts
 
@@ -158,6 +168,22 @@ def test_too_little_memory_for_unetpp_makes_a_unet_and_still_less_is_refused() -
     assert list(topologies.values()) == sorted(topologies.values(), key=["unet", "unet++"].index)
 
 
+def kept_bytes(net: torch.nn.Module, image: torch.Tensor) -> int:
+    """What autograd keeps of a pass, the weights aside."""
+    kept: dict[int, int] = {}
+    weights = {p.untyped_storage().data_ptr() for p in net.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        net(image)
+    return sum(kept.values())
+
+
 @pytest.mark.parametrize("topology", ["unet", "unet++"])
 @pytest.mark.parametrize("pools", [((2, 2, 2),) * 2, ((2, 2, 1), (2, 2, 2), (2, 2, 2))])
 def test_the_formula_counts_what_autograd_keeps(
@@ -171,26 +197,41 @@ def test_the_formula_counts_what_autograd_keeps(
     assert parameters(described) == pytest.approx(
         sum(p.numel() for p in net.parameters()), rel=0.01
     )
-    kept: dict[int, int] = {}
-    weights = {p.untyped_storage().data_ptr() for p in net.parameters()}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
     image = torch.randn(1, 1, 32, 32, 16)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        outputs = net(image)
     # In float32 an activation takes 4 bytes, and the 8 of an index are two of them, not four.
-    del outputs
     index = sum(
         features[level] * 2 / math.prod(map(math.prod, pools[: level + 1]))
         for level in range(len(pools))
     )
     expected = 4 * (activations(described) - index) * image.numel()
-    assert sum(kept.values()) == pytest.approx(expected, rel=0.03)
+    assert kept_bytes(net, image) == pytest.approx(expected, rel=0.03)
+
+
+def test_the_memory_of_a_grid_on_an_encoder_is_that_of_the_network_itself() -> None:
+    planned = backbone.network("unetpp_resnet18", 2, 3)
+    net = BackboneUNet(2, 1, 3, "resnet18", backbone.WIDTHS, "unet++")
+    assert planned.heads == (1, 2, 3, 4)
+    assert grid_geometry(planned.pools) == net.geometry
+    assert parameters(planned) == sum(p.numel() for p in net.parameters())
+    image = torch.randn(1, 1, 96, 128)
+    assert kept_bytes(net, image) == pytest.approx(
+        4 * activations(planned) * image.numel(), rel=0.06
+    )
+
+
+def test_a_plan_for_a_grid_on_an_encoder_keeps_to_its_period_and_to_the_memory() -> None:
+    numbers = facts((150, 200, 170), (1.0, 1.0, 1.0))
+    asked = partial(backbone.network, "unetpp_mednext_s", classes=2)
+    sizes = []
+    for budget in (40 * GB, 8 * GB, 4 * GB):
+        plan = make_plan(numbers, 2, 100, budget, asked)
+        assert plan.geometry.period == (16, 16, 16)
+        assert all(n % 16 == 0 and n >= 32 for n in plan.patch)
+        assert plan.memory <= budget
+        sizes.append(math.prod(plan.patch))
+    assert sizes == sorted(sizes, reverse=True)
+    with pytest.raises(InputError, match="give more --memory"):
+        make_plan(numbers, 2, 100, GB, asked)
 
 
 def test_larger_maps_batches_and_classes_take_more() -> None:

@@ -10,9 +10,9 @@ import pytest
 from scipy import ndimage
 
 from nestseg.batch.cases import Names
+from nestseg.batch.manner import Manner
 from nestseg.bundle import locate
 from nestseg.bundle.bundle import Bundle
-from nestseg.cli.manner import Manner
 from nestseg.cli.segment import run as segment
 from nestseg_prep.dicom.scan import scan
 from nestseg_prep.nifti import read_nifti, write_nifti

@@ -11,7 +11,7 @@ import pytest
 from nestseg.batch.read import read_view
 from nestseg.batch.states import State
 from nestseg.cli import segment_all
-from nestseg.cli.manner import Manner
+from nestseg.batch.manner import Manner
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.errors import InputError
 from nestseg_prep.phantom import Phantom, write

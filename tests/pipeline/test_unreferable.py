@@ -5,7 +5,7 @@ import json
 import pydicom
 import pytest
 
-from nestseg.cli.manner import Manner
+from nestseg.batch.manner import Manner
 from nestseg.cli.segment import run as segment
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg.outputs.dicom.results import write_results
@@ -89,7 +89,7 @@ def test_the_description_of_a_result_says_which_part_of_the_series_it_is(tmp_pat
         labels = random_labels(image.shape)
         mask = Volume(labels, image.affine, image.series_uid, image.sop_uids, image.source)
         volumes = dict.fromkeys(NAMES.values(), 1.0)
-        files = write_results(mask, ref, volumes, NAMES, ALGORITHM, tmp_path / ref.key)
+        files = write_results([mask], ref, volumes, NAMES, ALGORITHM, tmp_path / ref.key)
         for path in files:
             described = str(pydicom.dcmread(path).SeriesDescription)
             assert described.endswith(f": {part}")

@@ -83,7 +83,7 @@ def test_a_modality_is_dicoms_word_or_none(tmp_path: Path, said: str, modality: 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"file_ending": ".nrrd"}, "convert them to .nii.gz"),
+        ({"file_ending": ".vtk"}, "convert them to .nii.gz"),
         ({"channel_names": {"0": "T1", "1": "T2"}}, "one is supported"),
         ({"labels": {"background": 0, "whole": [1, 2]}}, "regions"),
         ({"labels": {"background": 0, "a": 1, "ignore": 2}}, "ignore"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 
-import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
@@ -36,8 +35,6 @@ def only_other(folder):
 @pytest.mark.parametrize(
     ("name", "format_name"),
     [
-        ("x.nrrd", "NRRD"),
-        ("x.mha", "MetaImage"),
         ("x.vtk", "VTK"),
         ("x.gipl", "GIPL"),
     ],
@@ -46,14 +43,6 @@ def test_other_formats_of_volumes_are_named(name, format_name, tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(CT.values.T), str(tmp_path / name))
     finding = only_other(tmp_path)
     assert (finding.code, finding.detail) == (Code.OTHER_FORMAT, format_name)
-
-
-@pytest.mark.parametrize("name", ["x.mgh", "x.mgz"])
-def test_images_of_freesurfer_are_named(name, tmp_path):
-    image = nib.MGHImage(CT.values.astype(np.float32), CT.truth.affine.astype(np.float32))
-    nib.save(image, tmp_path / name)
-    finding = only_other(tmp_path)
-    assert (finding.code, finding.detail) == (Code.OTHER_FORMAT, "MGH")
 
 
 @pytest.mark.parametrize("name", ["scan.dcm", "scan.nii.gz", "SCAN.NII", "scan.IMA", "scan.txt"])

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from nestseg_prep.errors import InputError
 from nestseg_prep.nifti import write_nifti
+from nestseg_prep.nifti_header import LABELS
 from nestseg_prep.on_grid import labels_on, same_grid
+from nestseg_prep.picture import write_picture
 from nestseg_prep.transforms import LoadVolumed
 from nestseg_prep.volume import Volume
 
@@ -101,3 +103,16 @@ def test_a_label_on_another_grid_is_laid_on_its_image_when_it_is_read(tmp_path: 
     np.testing.assert_allclose(data["label"].affine, data["image"].affine)
     alone = LoadVolumed(keys="label")(dict(paths))
     assert alone["label"].shape[1:] == cropped.shape
+
+
+@pytest.mark.parametrize("ending", ["nii.gz", "png"])
+def test_a_mask_that_nestseg_wrote_is_a_label_when_it_is_named(tmp_path: Path, ending: str) -> None:
+    label = Volume(np.arange(12, dtype=np.uint8).reshape(4, 3, 1), np.eye(4))
+    path = tmp_path / f"case_seg.{ending}"
+    if ending == "png":
+        write_picture(label, path, result=True)
+    else:
+        write_nifti(label, path, mark=LABELS)
+    np.testing.assert_array_equal(LoadVolumed("label")({"label": path})["label"][0], label.array)
+    with pytest.raises(InputError, match="0 acceptable series"):  # a folder holds no image
+        LoadVolumed("label")({"label": tmp_path})

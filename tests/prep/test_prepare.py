@@ -10,7 +10,7 @@ import pytest
 from nestseg_prep import phantom
 from nestseg_prep import prepare as prep
 from nestseg_prep.dicom.scan import scan
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import InputError, OutputError
 from nestseg_prep.nifti import read_nifti, write_nifti
 from nestseg_prep.phantom import Phantom
 from nestseg_prep.prepare import prepare
@@ -129,7 +129,7 @@ def test_an_output_inside_the_input_is_refused(hospital):
 
 def test_an_output_that_cannot_be_written_is_refused_before_any_work(hospital, out):
     out.write_text("a file")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be written"):
         prepare(hospital, out)
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from nestseg.batch.manner import Manner
 from nestseg.cli.report import run as rebuild
-from nestseg.cli.segment import Manner
 from nestseg.cli.segment import run as segment
 from nestseg.outputs.snapshot import read_snapshot
 from nestseg_prep import phantom

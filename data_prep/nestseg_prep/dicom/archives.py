@@ -22,17 +22,20 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, Final, NamedTuple, cast
 
+from nestseg_prep.errors import FileError
+from nestseg_prep.volume_files import SUFFIXES as VOLUMES
+
 ZIP_SUFFIXES: Final = (".zip",)
 TAR_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 SUFFIXES: Final = ZIP_SUFFIXES + TAR_SUFFIXES
 # What is recognised by its name keeps the end of it.
-_KEPT_SUFFIXES: Final = (".nii", ".nii.gz", ".hdr", ".img", *SUFFIXES)
+_KEPT_SUFFIXES: Final = (".nii", ".nii.gz", ".hdr", ".img", *VOLUMES, *SUFFIXES)
 _CHUNK: Final = 2**20
 _DIRECTORY_ENTRY_BYTES: Final = 46 + 512
 _DISK_SHARE: Final = 0.9
 
 
-class ArchiveError(Exception):
+class ArchiveError(FileError):
     """An archive is broken, or asks for more than is safe. The message names no member."""
 
 

@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 
 from nestseg_prep import affine as affines
-from nestseg_prep import nifti_header, picture
+from nestseg_prep import nifti_header, picture, volume_files
 from nestseg_prep.dicom import files, formats, headers, judge, kinds
 from nestseg_prep.dicom.findings import Code, Finding, unreadable
 from nestseg_prep.dicom.headers import Header
@@ -69,7 +69,7 @@ def _dicom(entry: Entry, read_header: ReadHeader) -> Header | OtherFile:
 
 def _named_nifti(entry: Entry, read_header: ReadHeader) -> Header | SeriesRef | OtherFile:
     """A file with the name of NIfTI; what it holds is looked at only where it cannot be read."""
-    ref = _nifti_ref(entry)
+    ref = _file_ref(entry, b"")
     if ref.accepted or (ref.refusal and ref.refusal.code is Code.UNREADABLE):
         return ref
     head = formats.read_head(entry.path)
@@ -82,10 +82,10 @@ def _named_nifti(entry: Entry, read_header: ReadHeader) -> Header | SeriesRef | 
 
 
 def _neither(entry: Entry) -> SeriesRef | OtherFile:
-    """A file that is not DICOM and does not have the name of NIfTI."""
+    """A file that is not DICOM and does not have the name of NIfTI: by its first bytes."""
     head = formats.read_head(entry.path)
-    if formats.is_nifti(head):
-        return _nifti_ref(entry)
+    if formats.is_nifti(head) or formats.is_volume(head):
+        return _file_ref(entry, head)
     if entry.path.name.lower().endswith(_ANALYZE_SUFFIXES):
         return OtherFile(entry.path, Finding(Code.ANALYZE))
     short = Finding(Code.NOT_AN_IMAGE_FILE, TOO_SHORT if len(head) < _PREAMBLE_BYTES else "")
@@ -127,12 +127,17 @@ def _sorted_out(entry: Entry, header: Header) -> Header | OtherFile:
     return header
 
 
-def _nifti_ref(entry: Entry) -> SeriesRef:
-    """A NIfTI file as a series of its own, judged by its header."""
+def _file_ref(entry: Entry, head: bytes) -> SeriesRef:
+    """A file of a volume as a series of its own, judged by its header; NIfTI without a ``head``."""
     header = None
     findings: tuple[Finding, ...] = ()
+    holders: tuple[Path, ...] = (entry.path,)
     try:
-        header = nifti_header.read_header(entry.path)
+        if formats.is_volume(head):
+            declared = volume_files.read_volume_header(entry.path)
+            header, holders = declared.header, tuple(dict.fromkeys((entry.path, declared.data)))
+        else:
+            header = nifti_header.read_header(entry.path)
         if header.straightened:
             findings = (Finding(Code.NIFTI_STRAIGHTENED),)
         if header.result:
@@ -155,6 +160,7 @@ def _nifti_ref(entry: Entry) -> SeriesRef:
         shape=header.shape if header else None,
         spacing=spacing,
         affine=affine,
+        files=holders,
         findings=findings,
     )
 

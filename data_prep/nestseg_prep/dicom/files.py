@@ -22,6 +22,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from nestseg_prep.errors import FileError
+
 # A 778 kB deflated file can unpack to 1.6 GB. No honest slice or enhanced object packed in this
 # rare way comes near the limit.
 UNPACKED_BYTES_LIMIT: Final = 512 * 2**20
@@ -32,11 +34,11 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 _FIRST_GROUPS: Final = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 
 
-class NotDicomError(Exception):
+class NotDicomError(FileError):
     """The bytes are not DICOM."""
 
 
-class DamagedFileError(Exception):
+class DamagedFileError(FileError):
     """The bytes are DICOM, but cut, broken or larger than is safe."""
 
 

@@ -113,7 +113,7 @@ _SEPARATE: Final = "Nothing to do: each part is a series of its own with its own
 TABLE: Final[dict[Code, Entry]] = {
     Code.NOT_AN_IMAGE_FILE: Entry(
         Severity.INFO,
-        "The file is neither DICOM nor NIfTI.",
+        "The file is neither DICOM nor a volume in a format that this program reads.",
         "Nothing to do; convert it to DICOM or NIfTI if it holds an image.",
     ),
     Code.UNREADABLE: Entry(
@@ -163,12 +163,12 @@ TABLE: Final[dict[Code, Entry]] = {
     ),
     Code.NIFTI_REFUSED: Entry(
         Severity.REFUSE,
-        "The NIfTI file is damaged or its geometry cannot be trusted.",
+        "The file is damaged or its geometry cannot be trusted.",
         "Fix what the detail names, or convert the original DICOM series again.",
     ),
     Code.NIFTI_STRAIGHTENED: Entry(
         Severity.WARNING,
-        "The axes of the NIfTI file stood slightly askew and were made to stand at right angles.",
+        "The axes of the file stood slightly askew and were made to stand at right angles.",
         "Nothing to do: no voxel moved by more than a thousandth of its distance to the centre.",
     ),
     Code.RESULT: Entry(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from nestseg_prep.dicom.findings import Code, Finding
+from nestseg_prep.volume_files import FORMATS, SUFFIXES
 
 APPLE_DOUBLE: Final = "AppleDouble: attributes of another file, kept by macOS"
 _LFS: Final = "Git LFS pointer: the content was not fetched"
@@ -23,7 +24,7 @@ LOST_CONTENT: Final = frozenset({_LFS, _ANNEX, _ZEROS, EMPTY})
 
 _HEAD_BYTES: Final = 4096
 _GZIP_MAGIC: Final = b"\x1f\x8b"
-_IMAGE_SUFFIXES: Final = (".nii", ".nii.gz", ".dcm", ".dicom", ".ima", ".dcm.gz")
+_IMAGE_SUFFIXES: Final = (".nii", ".nii.gz", ".dcm", ".dicom", ".ima", ".dcm.gz", *SUFFIXES)
 
 
 class _Magic(NamedTuple):
@@ -91,6 +92,12 @@ def read_head(path: Path) -> bytes:
 def is_nifti(head: bytes) -> bool:
     """Whether a file begins as a NIfTI file that holds its own voxels (NIfTI-1 or 2)."""
     return head[344:348] == b"n+1\0" or head[4:8] == b"n+2\0"
+
+
+def is_volume(head: bytes) -> bool:
+    """Whether a file begins as NRRD, MetaImage or MGH."""
+    found = next((one for one in _MAGICS if one.pattern.match(head)), None)
+    return found is not None and found.name in FORMATS
 
 
 def finding(head: bytes, name: str) -> Finding | None:

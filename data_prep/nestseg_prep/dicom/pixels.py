@@ -16,6 +16,7 @@ from pydicom.uid import UID, SecondaryCaptureImageStorage
 
 from nestseg_prep.dicom import kinds
 from nestseg_prep.dicom.codestream import declared_size
+from nestseg_prep.errors import FileError
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -24,7 +25,7 @@ _PREFERRED_PLUGIN: Final = "pylibjpeg"
 _PIXEL_MODULE: Final = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation")
 
 
-class PixelError(Exception):
+class PixelError(FileError):
     """The pixel data cannot be decoded to what its header declares."""
 
 

@@ -37,7 +37,7 @@ class SeriesRef:
     """One series (or a part of one that was split), as its headers describe it.
 
     Attributes:
-        kind: what its files are.
+        kind: what its files are; ``"nifti"`` stands for NRRD, MetaImage and MGH too.
         key: short, unique within a scan, stable, and free of patient data: fit for a file name.
         study_key: the same for its study and patient; ``""`` for NIfTI.
         series_uid: SeriesInstanceUID; ``""`` for NIfTI and where the tag is empty.

@@ -17,7 +17,7 @@ __all__ = ["OtherFile", "Rules", "ScanResult", "SeriesRef", "scan"]
 
 
 def scan(
-    root: Path | Sequence[Path],
+    root: str | Path | Sequence[str | Path],
     *,
     rules: Rules = SAFE,
     unpack_to: Path | None = None,
@@ -40,7 +40,7 @@ def scan(
     Raises:
         InputError: a root does not exist.
     """
-    roots = [root] if isinstance(root, Path) else list(root)
+    roots = [Path(one) for one in ([root] if isinstance(root, str | Path) else root)]
     series: list[SeriesRef] = []
     others: list[OtherFile] = []
     for found in stream(

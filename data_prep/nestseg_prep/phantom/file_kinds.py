@@ -252,5 +252,5 @@ FILE_KINDS: Final = (
     Kind("xf39_nifti_compressed_twice",
          _only("image.nii.gz", gzip.compress(gzip.compress(_image().to_bytes()))), "refused",
          ("wrong-content",)),
-    Kind("xf40_nrrd", _only("image.nrrd", _NRRD), "refused", ("other-format",)),
+    Kind("xf40_nrrd", _only("image.nrrd", _NRRD), "refused", ("nifti-refused",)),
 )  # fmt: skip

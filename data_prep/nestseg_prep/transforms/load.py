@@ -12,11 +12,13 @@ from monai.config import KeysCollection
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms import MapTransform
 
+from nestseg_prep.dicom.findings import Code
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.dicom.scan import scan
-from nestseg_prep.errors import InputError
+from nestseg_prep.images import series_at
 from nestseg_prep.on_grid import labels_on, same_grid
-from nestseg_prep.reading import read_volume
+from nestseg_prep.picture import SUFFIXES, read_picture
+from nestseg_prep.reading import read_file, read_volume
 from nestseg_prep.volume import Volume
 
 _NARROW = (np.uint8, np.int16)  # half of float32's bytes or less, and types that torch can flip
@@ -78,21 +80,17 @@ class LoadVolumed(MapTransform):
 def _read(source: str | Path | SeriesRef | Volume) -> tuple[Volume, str]:
     if isinstance(source, Volume):
         return source, ""
-    ref = source if isinstance(source, SeriesRef) else _only_series(Path(source))
+    if isinstance(source, SeriesRef):
+        return read_volume(source), _name(source)
+    path = Path(source)
+    if path.is_file() and any(
+        one.finding.code is Code.RESULT for one in scan(path, pictures=True).others
+    ):
+        # A mask that nestseg wrote is not an image in a folder; asked for by name, it is a label.
+        read = read_picture if path.suffix.lower() in SUFFIXES else read_file
+        return read(path), str(path)
+    ref = series_at(path)
     return read_volume(ref), _name(ref)
-
-
-def _only_series(path: Path) -> SeriesRef:
-    """The one acceptable series at a path."""
-    series = scan(path, pictures=True).series
-    accepted = [ref for ref in series if ref.accepted]
-    if len(accepted) == 1:
-        return accepted[0]
-    if not accepted and series:
-        raise InputError(f"{path.name}: {series[0].reason}")
-    raise InputError(
-        f"{path.name}: {len(accepted)} acceptable series, expected one; `nestseg scan` lists them"
-    )
 
 
 def _name(ref: SeriesRef) -> str:

@@ -13,6 +13,7 @@ from monai.data.dataset import Dataset
 from monai.transforms import Compose
 
 from nestseg_prep import prepared
+from nestseg_prep.absent import Absent
 from nestseg_prep.errors import InputError
 from nestseg_prep.prepared import InputDigests, StoredCase
 from nestseg_prep.transforms.placeless import cuts_patches, placeless_keys, without_metadata
@@ -63,7 +64,8 @@ class TrainingSet(Dataset):
     Where the first of them cuts a patch, no more than the patch is read or copied.
 
     Args:
-        data: cases, as ``nestseg_prep.cohort.cases`` lists them.
+        data: cases, as ``nestseg_prep.cohort.cases`` lists them. Of an ``Absent`` nothing is read
+            before a sample is asked for.
         transform: the whole pipeline.
         prepared_dir: a folder that ``nestseg prepare --bundle`` wrote.
         device: where the random transforms compute; the samples stay there. ``None``: on the CPU.
@@ -82,10 +84,13 @@ class TrainingSet(Dataset):
         prepared_dir: str | Path | None = None,
         device: str | torch.device | None = None,
     ) -> None:
-        if prepared_dir is None:
-            samples: Sequence[Any] = _make(data, transform)
-        else:
-            samples = _find(data, transform, Path(prepared_dir))
+        samples: Sequence[Any] = data
+        if not isinstance(data, Absent):
+            samples = (
+                _make(data, transform)
+                if prepared_dir is None
+                else _find(data, transform, Path(prepared_dir))
+            )
         super().__init__(samples, transform)
         self._device = None if device is None else torch.device(device)
         self._first_random = first_random(transform)

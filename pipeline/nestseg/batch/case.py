@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nestseg.batch import staging
-from nestseg.batch.failures import InputChanged, judge
+from nestseg.batch.failures import InputChangedError, judge
 from nestseg.batch.jobs import Job, Outcome, Settings
 from nestseg.batch.states import Cause, Facts, Flag, Output
+from nestseg.bundle import trace
 from nestseg.outputs.segmentation import Prediction
 from nestseg_prep import process_memory
 from nestseg_prep.dicom.references import SeriesRef
@@ -66,7 +67,7 @@ def read(job: Job) -> Work:
             work.image = read_volume(job.ref)
         finally:  # half a file is damaged as well, but not for good
             if _stamps(job.ref) != before:
-                raise InputChanged
+                raise InputChangedError
     return work
 
 
@@ -129,6 +130,7 @@ def _stage(work: Work, stage: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001  one bad case must never stop the others
+        trace.show(error)
         work.failure = judge(error, stage)
         work.image = work.result = None
     finally:

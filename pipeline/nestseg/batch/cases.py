@@ -59,5 +59,10 @@ class Names:
 def _stem(ref: SeriesRef) -> str:
     if ref.kind == "dicom":
         return ref.key
-    stem = re.sub(r"\.(nii(\.gz)?|png|tiff?|jpe?g)$", "", ref.files[0].name, flags=re.IGNORECASE)
+    stem = re.sub(
+        r"\.(nii(\.gz)?|nrrd|nhdr|mha|mhd|mg[hz]|png|tiff?|jpe?g)$",
+        "",
+        ref.files[0].name,
+        flags=re.IGNORECASE,
+    )
     return re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip(".-")[:_LONGEST_NAME] or ref.key

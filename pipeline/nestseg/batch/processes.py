@@ -19,6 +19,7 @@ import psutil
 
 from nestseg.batch.jobs import Job, Limits, Loaded, Settings
 from nestseg.batch.messages import Stage
+from nestseg.bundle import trace
 
 _PATIENCE_S = 5.0  # for a killed process to go; one that waits for a dead disk never does
 
@@ -69,7 +70,7 @@ class WorkerProcess:
             stdin=subprocess.DEVNULL,
             # What a decoder prints may name a patient; what matters comes over the socket.
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=None if trace.wanted() else subprocess.DEVNULL,
         )
         theirs.close()
         self.environment = environment

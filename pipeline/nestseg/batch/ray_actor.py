@@ -13,6 +13,7 @@ from nestseg.batch.worker import (
     leave_nothing,
     limit_memory,
     load,
+    not_loaded,
     start_lean,
 )
 from nestseg_prep.errors import InputError, describe
@@ -38,8 +39,8 @@ class CaseActor:
             limit_memory(limits)
         except InputError as error:
             return Refused(describe(error))
-        except Exception as error:  # noqa: BLE001  the driver tells the person, by kind alone
-            return Refused(f"{settings.bundle.name}: {type(error).__name__} while loading")
+        except Exception as error:  # noqa: BLE001  the driver tells the person
+            return Refused(not_loaded(settings, error))
         return describe_bundle(self._bundle)
 
     def run(self, job: Job) -> Outcome:

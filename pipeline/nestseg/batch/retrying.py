@@ -7,7 +7,7 @@ from typing import Final
 from nestseg.batch.states import Cause, State
 
 ATTEMPTS: Final = 3
-_FINAL: Final = (Cause.INPUT, Cause.CHANGED)
+_FINAL: Final = (Cause.INPUT, Cause.CHANGED, Cause.CODE)
 
 
 def after(cause: Cause, failures: int) -> State:

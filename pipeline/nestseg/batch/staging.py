@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from nestseg.batch.jobs import Job, Settings
 from nestseg.batch.states import Output
 from nestseg.bundle.info import BundleInfo
@@ -40,8 +42,9 @@ def stage(
     """
     shutil.rmtree(job.staging, ignore_errors=True)
     job.staging.mkdir(mode=0o700)
-    files = [*_mask(result.mask, job), *_preview(image, result.mask, job, bundle)]
-    files += [*_snapshot(image, result.mask, job, bundle), *_maps(result, job)]
+    drawn = result.to_draw()
+    files = [*_masks(result, job), *_preview(image, drawn, job, bundle)]
+    files += [*_snapshot(image, drawn, job, bundle), *_maps(result, job)]
     notes: tuple[str, ...] = ()
     if settings.dicom and job.ref.kind == "dicom":  # other files have no patient to refer to
         made, notes = _dicom(result, job, bundle, settings.dicom)
@@ -49,15 +52,25 @@ def stage(
     return tuple(_output(role, path, job.staging) for role, path in files), notes
 
 
-def _mask(mask: Volume, job: Job) -> Files:
-    """A picture's mask is a picture."""
+def _masks(result: Prediction, job: Job) -> Files:
+    """A picture's mask is a picture. Labels that may overlap have a file each, of 0 and 1."""
+    if len(result.masks) == 1:
+        yield "mask", _mask(result.mask, job, "seg")
+        return
+    for mask, labels in result.by_mask():
+        (value,) = labels
+        only = mask.with_voxels((mask.array != 0).astype(np.uint8))
+        yield f"mask-{value}", _mask(only, job, f"seg_{value}")
+
+
+def _mask(mask: Volume, job: Job, what: str) -> Path:
     if job.ref.kind == "picture" and mask.shape[2] == 1:
-        path = job.staging / f"{job.name}_seg.png"
+        path = job.staging / f"{job.name}_{what}.png"
         write_picture(mask, path, result=True)
     else:
-        path = job.staging / f"{job.name}_seg.nii.gz"
+        path = job.staging / f"{job.name}_{what}.nii.gz"
         write_nifti(mask, path, mark=LABELS)
-    yield "mask", path
+    return path
 
 
 def _preview(image: Volume, mask: Volume, job: Job, bundle: BundleInfo) -> Files:
@@ -90,19 +103,21 @@ def _dicom(
 ) -> tuple[list[tuple[str, Path]], tuple[str, ...]]:
     """SEG and SR, or why there are none; the NIfTI mask does not depend on them."""
     # Imported here: highdicom costs half a second, and most runs write no DICOM.
-    from nestseg.outputs.dicom.algorithm import Algorithm  # noqa: PLC0415
     from nestseg.outputs.dicom.results import write_results  # noqa: PLC0415
     from nestseg.outputs.dicom.source import NotReferableError  # noqa: PLC0415
 
-    algorithm = Algorithm(bundle.name, bundle.version, bundle.weights_sha256, bundle.segment_codes)
     stem = job.staging / job.name
+    notes: tuple[str, ...] = ()
+    if len(result.masks) > 1 and encoding is Encoding.LABELMAP:
+        encoding = Encoding.BINARY
+        notes = ("The DICOM SEG is BINARY: a LABELMAP cannot hold labels that overlap.",)
     try:
         files = write_results(
-            result.mask, job.ref, result.volumes, bundle.labels, algorithm, stem, encoding
+            result.masks, job.ref, result.volumes, bundle.labels, bundle.algorithm, stem, encoding
         )
     except NotReferableError as error:
         return [], (f"No DICOM SEG and SR: {error}.",)
-    return [("seg", files.seg), ("sr", files.sr)], ()
+    return [("seg", files.seg), ("sr", files.sr)], notes
 
 
 def _output(role: str, path: Path, folder: Path) -> Output:

@@ -27,7 +27,7 @@ class State(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why an attempt came to nothing."""
+    """Why an attempt failed."""
 
     INPUT = "input"  # the file's own fault; another attempt would end alike
     CHANGED = "changed"  # the input changed while it was read
@@ -35,6 +35,7 @@ class Cause(StrEnum):
     MEMORY = "memory"
     KILLED = "killed"  # the worker died
     STORAGE = "storage"  # no space, no permission, a disk that fails
+    CODE = "code"  # an error of the program; the same code on the same input would fail alike
     ERROR = "error"
 
 
@@ -43,8 +44,8 @@ class Output:
     """A file that a case made.
 
     Attributes:
-        role: ``"mask"``, ``"preview"``, ``"seg"``, ``"sr"``, ``"probabilities"``,
-            ``"uncertainty"``, ``"snapshot"``.
+        role: ``"mask"``, ``"preview"``, ``"seg"``, ``"sr"``, ``"uncertainty"``, ``"snapshot"``,
+            ``"probability-1"`` …; where labels may overlap ``"mask-1"`` … in place of ``"mask"``.
         path: relative to the output folder, with ``/``.
         sha256: of its bytes.
         size: bytes.

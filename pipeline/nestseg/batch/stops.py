@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from nestseg_prep.errors import NestsegError, OutputError
+
 
 class ExitCode(IntEnum):
     """What ``nestseg segment`` exits with."""
@@ -18,7 +20,7 @@ class ExitCode(IntEnum):
     TERMINATED = 143  # SIGTERM; likewise
 
 
-class StopError(Exception):
+class StopError(NestsegError):
     """Ends a run; the message is one line for a person."""
 
     code = ExitCode.NOT_STARTED
@@ -42,7 +44,7 @@ class LeaseLostError(StopError):
         )
 
 
-class StorageError(StopError):
+class StorageError(StopError, OutputError):
     """The output folder takes no more: it is full, read-only or gone."""
 
     code = ExitCode.STORAGE

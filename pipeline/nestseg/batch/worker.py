@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from nestseg.batch.jobs import Job, Limits, Loaded, Settings
 from nestseg.batch.messages import Entered, Refused, Stage
-from nestseg.bundle import lean_start, trust
+from nestseg.bundle import lean_start, trace, trust
 from nestseg.bundle.familiar import is_familiar
 from nestseg_prep import process_memory
 from nestseg_prep.errors import InputError, describe
@@ -45,16 +45,24 @@ def main(socket: str, parent: str) -> None:
         bundle = load(settings, limits)
         limit_memory(limits)
     except InputError as error:
+        trace.show(error)
         connection.send(Refused(describe(error)))
         return
-    except Exception as error:  # noqa: BLE001  the parent tells the person, by kind alone
-        connection.send(Refused(f"{settings.bundle.name}: {type(error).__name__} while loading"))
+    except Exception as error:  # noqa: BLE001  the parent tells the person
+        connection.send(Refused(not_loaded(settings, error)))
         return
     connection.send(describe_bundle(bundle))
     worker = _Worker(connection, bundle, settings)
     # With a limit of memory one case after the other: two at once would share what each may have,
     # and nobody could say which of them was too large.
     worker.serve_one_by_one() if limits.memory_mb else worker.serve_overlapped()
+
+
+def not_loaded(settings: Settings, error: Exception) -> str:
+    """Why a bundle cannot be loaded, where nobody expected it. No image is open yet."""
+    trace.show(error)
+    told = trace.told(error, of_arrays=True)
+    return f"{settings.bundle.name}: cannot be loaded: {type(error).__name__}{told}"
 
 
 def start_lean(settings: Settings) -> None:

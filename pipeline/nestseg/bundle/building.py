@@ -8,8 +8,10 @@ from typing import Any
 from monai.bundle import ConfigParser
 from monai.bundle.reference_resolver import ReferenceResolver
 
+from nestseg_prep.errors import BundleError
 
-class BuildError(Exception):
+
+class BuildError(BundleError):
     """An item of a config that cannot be built."""
 
     def __init__(self, place: str, why: str) -> None:

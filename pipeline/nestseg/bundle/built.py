@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import torch
 from monai.bundle import ConfigParser
 
 from nestseg.bundle import locate, packages
@@ -22,6 +25,20 @@ _ELSEWHERE: Final = {
 }
 """Where MONAI's workflow looks for what has no id of its own."""
 
+_RECONSTRUCT: Final = np.zeros(0).__reduce__()[0]
+_SCALAR: Final = np.float64(0).__reduce__()[0]
+_ARRAYS: Final[tuple[Any, ...]] = (
+    *(np.ndarray, np.dtype, *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}),
+    *(_RECONSTRUCT, (_RECONSTRUCT, "numpy.core.multiarray._reconstruct")),
+    *(_SCALAR, (_SCALAR, "numpy.core.multiarray.scalar")),
+)
+"""What arrays of numbers in a checkpoint are made of, by their old names too.
+
+DiNTS' bundles keep their architecture so; ``torch.load`` refuses arrays, of which none can do harm.
+"""
+
+_CUDA: Final = re.compile(r"""(["'])cuda(:\d+)?\1|^cuda(:\d+)?$""")
+
 _roots: list[str] = []
 """Folder of the bundle whose ``scripts`` can be imported."""
 
@@ -33,6 +50,9 @@ class BundleConfig:
         bundle: folder of the bundle.
         files: names in its ``configs/``.
 
+    Attributes:
+        without_cuda: whether it names a CUDA device by force, and has the CPU in its place.
+
     Raises:
         InputError: a file is missing or damaged.
     """
@@ -41,6 +61,7 @@ class BundleConfig:
         self._bundle = bundle
         self._files = " + ".join(files)
         self._parser = ConfigParser()
+        self.without_cuda = False
         folder = bundle / "configs"
         try:
             self._parser.read_config([folder / name for name in files])
@@ -57,6 +78,8 @@ class BundleConfig:
         path = locate.inference_config(bundle)
         config = cls(bundle, path.name if path else "inference.json")
         _strike_readers(config._parser.config)
+        if not torch.cuda.is_available():
+            config.without_cuda = _without_cuda(config._parser.config)
         return config
 
     @property
@@ -85,7 +108,8 @@ class BundleConfig:
         make_importable(self._bundle)
         place = _ELSEWHERE.get(name, name) if self.raw(name) is None else name
         try:
-            return self._parser.get_parsed_content(place)
+            with torch.serialization.safe_globals(list(_ARRAYS)):
+                return self._parser.get_parsed_content(place)
         except Exception as error:  # whatever a bundle's expressions raise
             root = root_cause(error)
             why = packages.missing(root, self.metadata) or first_line(root)
@@ -127,3 +151,20 @@ def _strike_readers(config: Any) -> None:
     for _, item in _items(config, ""):
         if str(item.get("_target_", "")).rpartition(".")[2].startswith("LoadImage"):
             item.pop("reader", None)
+
+
+def _without_cuda(config: Any) -> bool:
+    """Put the CPU in place of the CUDA devices that a config names without asking for one.
+
+    As ``monai.bundle run --device cpu`` does, but wherever they stand: DiNTS' bundles load their
+    architecture onto the GPU as well. Returns whether there were any.
+    """
+    pairs = list(config.items() if isinstance(config, dict) else enumerate(config))
+    found = False
+    for key, value in pairs:
+        if isinstance(value, dict | list):
+            found |= _without_cuda(value)
+        elif isinstance(value, str) and "is_available" not in value and _CUDA.search(value):
+            config[key] = _CUDA.sub(lambda match: f"{match[1] or ''}cpu{match[1] or ''}", value)
+            found = True
+    return found

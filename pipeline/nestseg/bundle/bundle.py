@@ -6,17 +6,30 @@ cage otherwise. Callers see no difference.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from nestseg.bundle import caged as cages
 from nestseg.bundle import locate, trust
 from nestseg.bundle.info import BundleInfo
 from nestseg.bundle.options import SegmentOptions
 from nestseg.outputs.segmentation import Prediction
+from nestseg_prep.images import as_volume
 from nestseg_prep.volume import Volume
+
+if TYPE_CHECKING:
+    import os
+
+    import nibabel as nib
+    import numpy.typing as npt
+    import SimpleITK as sitk  # noqa: N813
+    from monai.data.meta_tensor import MetaTensor
+
+ImageLike: TypeAlias = (
+    "str | os.PathLike[str] | Volume | nib.spatialimages.SpatialImage | sitk.Image | MetaTensor"
+    " | tuple[npt.NDArray[Any], npt.ArrayLike]"
+)
 
 
 class Predictor(Protocol):
@@ -55,11 +68,13 @@ class Bundle:
         """Whether its code runs in cages, each image in a process of its own."""
         return isinstance(self._predictor, cages.Cages)
 
-    def predict(self, image: Volume, options: SegmentOptions | None = None) -> Prediction:
+    def predict(self, image: ImageLike, options: SegmentOptions | None = None) -> Prediction:
         """Label every voxel of an image.
 
         Args:
-            image: true values (HU for CT). Neither UIDs nor paths reach a cage.
+            image: true values (HU for CT). A path, a ``Volume``, an image of nibabel or SimpleITK,
+                a MONAI ``MetaTensor``, or a pair (array, affine): see
+                :func:`nestseg_prep.images.as_volume`. A file has to fit the rules of the bundle.
             options: what else to compute, and how; those that it was loaded with. The ensemble is
                 the one that it was loaded with.
 
@@ -72,10 +87,12 @@ class Bundle:
             BundleProcessError: its cage died.
         """
         options = self.options if options is None else options
-        found = self._predictor.predict(image, options)
+        volume = as_volume(image, self.info.selection)
+        found = self._predictor.predict(volume, options)
         return replace(
             found,
             labels=self.info.labels,
+            made_by=self.info.algorithm,
             expected=self.info.expected,
             uncertainty_limit=self.info.uncertainty_limit(options),
         )
@@ -102,17 +119,25 @@ def load_bundle(
         ahead: whether a cage for the next image is loaded as soon as one image is done.
 
     Raises:
-        InputError: there is no such bundle, it cannot be loaded, or this system cannot hold a cage.
+        InputError: there is no such bundle, it is not as its manifest lists it, it cannot be
+            loaded, or this system cannot hold a cage.
     """
     options = options or SegmentOptions()
     folder = locate.find(str(name_or_path))
-    if _is_caged((folder, *options.ensemble), caged):
-        limits = cages.Limits(threads, memory_mb, ahead)
+    if caged is None:
+        foreign = [one for one in (folder, *options.ensemble) if _is_foreign(one)]
+        caged = bool(foreign)
+    if caged:
+        limits = cages.CageLimits(threads, memory_mb, ahead)
         return Bundle(cages.load(folder, options, limits), options)
     from nestseg.bundle import in_process  # noqa: PLC0415  the parent of a cage needs no torch
 
     return Bundle(in_process.load(folder, options, threads), options)
 
 
-def _is_caged(folders: Sequence[Path], caged: bool | None) -> bool:
-    return any(map(trust.needs_cage, folders)) if caged is None else caged
+def _is_foreign(folder: Path) -> bool:
+    trust.check_manifest(folder)
+    if not trust.needs_cage(folder):
+        return False
+    trust.check_links(folder)
+    return True

@@ -39,7 +39,10 @@ FILLED: Final = "filled its temporary folder and was ended"
 _LINE_BYTES: Final = 2**16
 
 # Variables that a computation needs; everything else in the environment may be a secret.
-_KEPT_VARIABLES: Final = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "TZ")
+_KEPT_VARIABLES: Final = (
+    *("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "TZ"),
+    "NESTSEG_DEBUG",
+)
 _KEPT_PREFIXES: Final = ("CUDA_", "KMP_", "MKL_", "NVIDIA_", "OMP_", "OPENBLAS_", "TORCH_")
 
 

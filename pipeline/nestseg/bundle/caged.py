@@ -18,14 +18,14 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from nestseg.bundle import cage, keeper, locate
+from nestseg.bundle import cage, keeper, locate, trace
 from nestseg.bundle.channel import Array, Channel, ChannelError
-from nestseg.bundle.info import BundleInfo, read_info, weights_digest
+from nestseg.bundle.info import BundleInfo, ChannelMeaning, read_info, weights_digest
 from nestseg.bundle.kernel import Grants
 from nestseg.bundle.options import SegmentOptions
 from nestseg.outputs.segmentation import Prediction
 from nestseg_prep import process_memory
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import BundleError, InputError
 from nestseg_prep.volume import Volume
 
 _LABEL_TYPES: Final = ("uint8", "uint16")
@@ -35,20 +35,22 @@ _MOST_PROBABILITIES: Final = 2**16
 _PATIENCE_S: Final = 10.0  # for a process that has closed its pipe to end, and its folder to go
 
 
-class BundleProcessError(Exception):
+class BundleProcessError(BundleError):
     """The caged process of a bundle died or broke the form of its messages."""
 
 
-class BundleCodeError(Exception):
+class BundleCodeError(BundleError):
     """The code of a bundle raised an error that says nothing of the input.
 
     Attributes:
         kind: name of the error's class.
+        told: where, and why: see :func:`nestseg.bundle.trace.told`.
+        lasts: whether it would fail on the same input again.
     """
 
-    def __init__(self, kind: str) -> None:
-        super().__init__(kind)
-        self.kind = kind
+    def __init__(self, kind: str, told: str = "", *, lasts: bool = False) -> None:
+        super().__init__(kind + told)
+        self.kind, self.told, self.lasts = kind, told, lasts
 
 
 class Caged:
@@ -157,28 +159,30 @@ class Caged:
             raise BundleProcessError("the bundle took too long and was ended")
 
 
-class Limits(NamedTuple):
+class CageLimits(NamedTuple):
     """What a cage may use.
 
     Attributes:
         threads: of the computation; 0 for what the environment says.
         memory_mb: of its own data, in units of 10⁶ bytes.
         ahead: whether a cage for the next image is loaded as soon as one image is done.
+        longest_s: seconds after which it is ended; ``None`` for any time.
     """
 
     threads: int = 0
     memory_mb: int | None = None
     ahead: bool = False
+    longest_s: float | None = None
 
 
 class _Server(Caged):
     """A bundle in a cage, ready for one image."""
 
-    def __init__(self, bundle: Path, options: SegmentOptions, limits: Limits) -> None:
+    def __init__(self, bundle: Path, options: SegmentOptions, limits: CageLimits) -> None:
         folders = (bundle, *options.ensemble)
         variables = {"OMP_NUM_THREADS": str(limits.threads)} if limits.threads else {}
         grants = Grants(read=(locate.home(), *folders), memory_mb=limits.memory_mb)
-        super().__init__("nestseg.bundle.caged_worker", grants, variables)
+        super().__init__("nestseg.bundle.caged_worker", grants, variables, limits.longest_s)
         self._ready: dict[str, Any] | None = None
         self.send({"bundles": [str(one) for one in folders], "options": options.settings()})
 
@@ -188,8 +192,14 @@ class _Server(Caged):
             self._ready = self.ask()
         return self._ready
 
-    def predict(self, volume: Volume, options: SegmentOptions) -> Prediction:
-        """Segment the image; probabilities come one by one as they are asked for."""
+    def predict(self, volume: Volume, options: SegmentOptions, masks: int) -> Prediction:
+        """Segment the image; probabilities come one by one as they are asked for.
+
+        Args:
+            volume: the image.
+            options: what to compute.
+            masks: how many there will be.
+        """
         self.ready()
         self.send(
             {
@@ -199,11 +209,11 @@ class _Server(Caged):
         )
         self.send_array(plain(volume.image))
         answer = _checked(self.ask(), options)
-        mask = self._map(volume, _LABEL_TYPES)
+        found = tuple(self._map(volume, _LABEL_TYPES) for _ in range(masks))
         uncertainty_map = self._map(volume, _STORED) if answer["uncertainty_map"] else None
         following = partial(self._map, volume, _STORED)
         return Prediction(
-            mask,
+            found,
             answer["uncertainty"],
             uncertainty_map,
             tuple(answer["notes"]),
@@ -228,7 +238,7 @@ class Cages:
     device: str
     _folder: Path
     _options: SegmentOptions
-    _limits: Limits
+    _limits: CageLimits
     _spare: list[_Server] = field(default_factory=list)
 
     def predict(self, volume: Volume, options: SegmentOptions) -> Prediction:
@@ -237,8 +247,9 @@ class Cages:
         if server is None or not server.alive:
             server = self._start()
         try:
-            result = server.predict(volume, options)
-            self.info.check_named(result.mask.array)
+            count = len(self.info.labels) if self.info.overlap else 1
+            result = server.predict(volume, options, count)
+            self.info.check_named([mask.array for mask in result.masks])
             if not options.save_probabilities:  # they come later
                 server.close()
             return result
@@ -250,7 +261,7 @@ class Cages:
         return _Server(self._folder, self._options, self._limits)
 
 
-def load(bundle: Path, options: SegmentOptions, limits: Limits) -> Cages:
+def load(bundle: Path, options: SegmentOptions, limits: CageLimits) -> Cages:
     """Load a bundle in a cage.
 
     Args:
@@ -266,7 +277,7 @@ def load(bundle: Path, options: SegmentOptions, limits: Limits) -> Cages:
     try:
         answer = server.ready()
     except (BundleProcessError, BundleCodeError) as error:
-        raise InputError(f"{bundle.name}: {error} while loading") from error
+        raise InputError(f"{bundle.name}: cannot be loaded: {error}") from error
     except MemoryError:
         raise InputError(
             f"{bundle.name}: out of memory while loading; allow or find more"
@@ -287,7 +298,7 @@ def load(bundle: Path, options: SegmentOptions, limits: Limits) -> Cages:
 
 
 def _told(bundle: Path, info: BundleInfo, answer: dict[str, Any]) -> BundleInfo:
-    """What only the code of a bundle can tell of it: its weights, and the values of its labels.
+    """What only the code of a bundle can tell of it: its weights, and what its labels are.
 
     Raises:
         InputError: the weights lie outside of the bundle, or the answer is not of the agreed form.
@@ -295,18 +306,24 @@ def _told(bundle: Path, info: BundleInfo, answer: dict[str, Any]) -> BundleInfo:
     device, weights, values = (answer.get(name) for name in ("device", "weights", "values"))
     if not isinstance(device, str) or not re.fullmatch(r"[a-z]{2,8}(:\d{1,3})?", device):
         raise InputError(f"{bundle.name}: its device is not one of torch's; check its config")
-    sound = isinstance(weights, str) and isinstance(values, list) and len(values) < 2**16
-    if not sound or not all(map(_is_pair, values or ())):
+    overlap = answer.get("overlap")
+    sound = isinstance(weights, str) and isinstance(overlap, bool) and isinstance(values, list)
+    if not sound or len(values or ()) >= 2**16 or not all(map(_is_value, values or ())):
         raise InputError(f"{bundle.name}: its process told nonsense of it; do not use it")
+    meaning = ChannelMeaning(
+        channel_of={value: channel for value, channel, *_ in values or ()},
+        hidden_by={value: tuple(others) for value, _, *others in values or ()},
+        overlap=overlap is True,
+    )
     digest = weights_digest(bundle, Path(str(weights)))
-    return replace(info.with_values(dict(values or ())), weights_sha256=digest)
+    return replace(info.with_channels(meaning), weights_sha256=digest)
 
 
-def _is_pair(found: Any) -> bool:
-    """Whether it is a value of a mask and a channel."""
+def _is_value(found: Any) -> bool:
+    """Whether it is a value of a mask, its channel, and the channels that hide it."""
     return (
         isinstance(found, list)
-        and len(found) == 2
+        and 2 <= len(found) < 2**8
         and all(type(one) is int for one in found)
         and 0 < found[0] < 2**16
     )
@@ -321,12 +338,21 @@ def plain(array: Array) -> Array:
 def _failure(answer: dict[str, Any]) -> Exception:
     """What a cage reports as an exception; its words are foreign text."""
     text = cage.printable(str(answer.get("text", "")), 300)
+    error: Exception
     match answer["failed"]:
         case "input":
-            return InputError(text or "the bundle refuses the image without a reason")
+            error = InputError(text or "the bundle refuses the image without a reason")
         case "memory":
-            return MemoryError(text)
-    return BundleCodeError(text if re.fullmatch(r"[A-Za-z_][\w.]{0,60}", text) else "Error")
+            error = MemoryError(text)
+        case _:
+            kind = text if re.fullmatch(r"[A-Za-z_][\w.]{0,60}", text) else "Error"
+            told = cage.printable(str(answer.get("told", "")), 300)
+            error = BundleCodeError(kind, told, lasts=answer.get("lasts") is True)
+    lines = answer.get("trace")
+    if trace.wanted() and isinstance(lines, list):
+        shown = [cage.printable(str(line)) for line in lines[: trace.MOST_LINES]]
+        error.add_note("\n".join(["In the cage:", *shown]))
+    return error
 
 
 def _checked(answer: dict[str, Any], options: SegmentOptions) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nestseg.bundle import lean_start
+from nestseg.bundle import lean_start, trace
 from nestseg.bundle.channel import Channel, ChannelError
 from nestseg.bundle.familiar import is_familiar
 from nestseg.bundle.options import SegmentOptions
@@ -30,16 +30,28 @@ def main(incoming: str, outgoing: str) -> None:
         channel.send(failure(error))
 
 
-def failure(error: BaseException) -> dict[str, Any]:
-    """An error as a message: texts of errors that are not ours may hold anything, and stay here."""
+def failure(error: BaseException, *, of_arrays: bool = True) -> dict[str, Any]:
+    """An error as a message.
+
+    Args:
+        error: what was raised.
+        of_arrays: whether nothing but voxels and affines came into this cage: then what libraries
+            say of them may leave it (:func:`nestseg.bundle.trace.told`).
+    """
+    traced = {"trace": trace.lines(error)} if trace.wanted() else {}
     if process_memory.ran_out(error):
-        return {"failed": "memory", "text": "out of memory"}
+        return {"failed": "memory", "text": "out of memory"} | traced
     root = error
     while root.__cause__ is not None and not isinstance(root, InputError):
         root = root.__cause__
     if isinstance(root, InputError):
-        return {"failed": "input", "text": describe(root)}
-    return {"failed": "code", "text": type(root).__name__}
+        return {"failed": "input", "text": describe(root)} | traced
+    return {
+        "failed": "code",
+        "text": type(root).__name__,
+        "told": trace.told(error, of_arrays=of_arrays),
+        "lasts": trace.lasts(root, of_arrays=of_arrays),
+    } | traced
 
 
 def _serve(channel: Channel) -> None:
@@ -51,9 +63,18 @@ def _serve(channel: Channel) -> None:
     from nestseg.bundle import in_process  # noqa: PLC0415  torch comes after what makes it smaller
 
     loaded = in_process.load(first, options)
-    values = sorted(loaded.models[0].channel_of.items())
-    weights = loaded.models[0].weights.as_posix()
-    channel.send({"device": loaded.device, "weights": weights, "values": values})
+    meaning = loaded.models[0].meaning
+    values = [
+        [value, of, *meaning.hidden_by.get(value, ())] for value, of in meaning.channel_of.items()
+    ]
+    channel.send(
+        {
+            "device": loaded.device,
+            "weights": loaded.models[0].weights.as_posix(),
+            "values": sorted(values),
+            "overlap": meaning.overlap,
+        }
+    )
     request = channel.receive()
     options = SegmentOptions(**request["options"], ensemble=tuple(ensemble))
     volume = Volume(channel.receive_array(), np.array(request["affine"]))
@@ -71,7 +92,8 @@ def _send(channel: Channel, result: Prediction) -> None:
             "probabilities": result.labels_with_probabilities,
         }
     )
-    channel.send_array(result.mask.array)
+    for mask in result.masks:
+        channel.send_array(mask.array)
     if maps is not None:
         channel.send_array(maps.array)
     for _, probability in result.probabilities():

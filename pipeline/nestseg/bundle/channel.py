@@ -16,6 +16,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from nestseg_prep.errors import BundleError
+
 Array: TypeAlias = npt.NDArray[Any]
 
 _LENGTH_BYTES: Final = 8
@@ -26,7 +28,7 @@ _WHOLE: Final = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", 
 _TYPES: Final = (*_WHOLE, "float16", "float32", "float64")
 
 
-class ChannelError(Exception):
+class ChannelError(BundleError):
     """The other side is gone, or what it sent has not the agreed form."""
 
 

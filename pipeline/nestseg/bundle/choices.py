@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nestseg.bundle import plan as planning
+from nestseg.bundle.memory import Counted
 from nestseg.bundle.plan import Plan
 from nestseg_prep.fingerprint import Fingerprint
 from nestseg_prep.layouts import DataSet
@@ -177,6 +178,8 @@ def _space(plan: Plan, facts: Fingerprint) -> list[Choice]:
 def _network(plan: Plan) -> list[Choice]:
     network, prefix = plan.network, "network_def#"
     bottom = [n // p for n, p in zip(plan.patch, plan.geometry.period, strict=True)]
+    if network.counted:
+        return [_on_encoder(plan, network.counted)]
     top, most = planning.WIDTHS[plan.dims]
     plus = network.topology == "unet++"
     choices = [
@@ -204,6 +207,24 @@ def _network(plan: Plan) -> list[Choice]:
     if plan.dims == 2:
         choices.append(Choice(prefix + "spatial_dims", 2, "See `axcodes`."))
     return choices
+
+
+def _on_encoder(plan: Plan, counted: Counted) -> Choice:
+    network, period = plan.network, plan.geometry.period
+    definition = {
+        "_target_": "nestseg.networks.BackboneUNet",
+        "spatial_dims": plan.dims,
+        "in_channels": 1,
+        "out_channels": network.classes,
+        "encoder": counted.encoder,
+        "features": list(network.features),
+        "topology": network.topology,
+    }
+    why = (
+        f"The network that was asked for. Its encoder halves every axis alike, {_by(period)} in "
+        "all. `weights` may name a file for the encoder (docs/backbones.md of nestseg)."
+    )
+    return Choice("network_def", definition, why)
 
 
 def _intensity(facts: Fingerprint, data: DataSet) -> list[Choice]:

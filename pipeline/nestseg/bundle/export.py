@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from nestseg.bundle import archive, manifest, trust
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import InputError, OutputError
 
 _PARTS = ("LICENSE", "configs", "docs", "models", "scripts")
 _LARGE = tuple(f"large_files.{suffix}" for suffix in ("yml", "yaml", "json"))
@@ -25,7 +25,8 @@ def export(bundle: Path, out: Path) -> Path:
         What was written; it appears whole or not at all.
 
     Raises:
-        InputError: no bundle, a link leads out of it, or the place is taken or cannot be written.
+        InputError: no bundle, a link leads out of it, or the place is taken.
+        OutputError: the place cannot be written.
     """
     if not (bundle / "configs" / "metadata.json").is_file():
         raise InputError(f"{bundle}: no bundle: it has no configs/metadata.json; check the path")
@@ -45,7 +46,7 @@ def export(bundle: Path, out: Path) -> Path:
                 made = packed
             made.rename(target)
     except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror})") from error
+        raise OutputError(f"{target}: cannot be written ({error.strerror})") from error
     return target
 
 

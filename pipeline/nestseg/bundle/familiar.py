@@ -16,7 +16,7 @@ def is_familiar(bundle: Path) -> bool:
 
     Such are the bundles that ``nestseg bundle new`` makes. Of any other nobody knows what it uses.
     """
-    known = {one for name in locate.names() for one in _named(locate.home() / name)}
+    known = {one for folder in locate.named().values() for one in _named(folder)}
     try:
         return known.issuperset(_named(bundle))
     except InputError:  # who loads it says so

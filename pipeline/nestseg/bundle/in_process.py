@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from scipy.special import entr
 
-from nestseg.bundle import as_configured, maps, packages, way_back, weights
+from nestseg.bundle import as_configured, label_trial, maps, packages, way_back, weights
 from nestseg.bundle.built import BundleConfig
 from nestseg.bundle.flips import trained_axes
 from nestseg.bundle.handover import Entrance
@@ -28,7 +28,8 @@ from nestseg.bundle.linear_back import LinearBack
 from nestseg.bundle.model import Model
 from nestseg.bundle.options import SegmentOptions
 from nestseg.bundle.passes import check_mirrored, check_same_labels, mirrored_axes
-from nestseg.inferers import Answers
+from nestseg.inferers import Answers, OverlapTileInferer
+from nestseg.networks.adapted import Adapted, adapted
 from nestseg.outputs.segmentation import STEP, Prediction, stored, uncertainty_score
 from nestseg.runtime import calibrated
 from nestseg.runtime.fast import graphs_of
@@ -78,16 +79,23 @@ def load_model(bundle: Path) -> Model:
     by_nearest = way_back.send_labels_by_nearest(parts["postprocessing"])
     postprocessing, resamples = as_configured.without_savers(parts["postprocessing"])
     digest = weights_digest(bundle, where.path)
-    geometry = getattr(parts["network"], "geometry", None)
+    network = parts["network"].eval()
+    if isinstance(parts["inferer"], OverlapTileInferer):
+        network = _adapted(network, bundle.name)
+    geometry = getattr(network, "geometry", None)
     dims = len(geometry.axes) if geometry is not None else info.input_dims
-    notes = (way_back.LABELS_BY_NEAREST,) if by_nearest else ()
+    notes: tuple[str, ...] = (way_back.LABELS_BY_NEAREST,) if by_nearest else ()
+    if config.without_cuda:
+        notes += ("computed on the CPU: the config names a CUDA device, and there is none",)
+    if isinstance(network, Adapted):
+        notes += (f"its network carries no geometry; {network.sizes}, found out by trial",)
     model = Model(
         info=replace(info, weights_sha256=digest),
         device=parts["device"],
         weights=where.path,
         preprocessing=parts["preprocessing"],
         entrance=entrance,
-        network=parts["network"].eval(),
+        network=network,
         inferer=parts["inferer"],
         postprocessing=postprocessing,
         mirrored=trained_axes(bundle, dims),
@@ -96,19 +104,30 @@ def load_model(bundle: Path) -> Model:
         amp=config.raw("evaluator#amp") is not None and config.build("evaluator#amp") is True,
         saver_resamples=resamples,
     )
-    return model if model.inverse is not None else _with_values(model)
+    return model if model.inverse is not None else _with_channels(model)
 
 
-def _with_values(model: Model) -> Model:
+def _adapted(network: torch.nn.Module, bundle: str) -> Any:
+    """The network with a geometry.
+
+    Raises:
+        InputError: it carries none, and none can be found out.
+    """
+    try:
+        return adapted(network)
+    except ValueError as error:
+        raise InputError(f"{bundle}: {error}") from error
+
+
+def _with_channels(model: Model) -> Model:
     """A model that knows which values its postprocessing gives, and the names of these."""
     named, channels = model.info.named_channels, model.info.output_channels
     channels = channels or len(named)
     if channels == 1 and len(named) > 1:  # the names are those of values
         return model
     background = has_background(named)
-    first = as_configured.first_value(model.postprocessing, channels, background=background)
-    found = as_configured.values(model.postprocessing, channels, first)
-    return replace(model, info=model.info.with_values(found), channel_of=found, first=first)
+    meaning = label_trial.try_channels(model.postprocessing, channels, background=background)
+    return replace(model, info=model.info.with_channels(meaning), meaning=meaning)
 
 
 @dataclass(frozen=True)
@@ -175,9 +194,8 @@ class InProcess:
             return _combined(found, volume, options)
         (model,) = self.models
         if model.inverse is None:
-            return Prediction(
-                volume.with_voxels(as_configured.mask(model, volume)), notes=model.notes
-            )
+            found_masks = map(volume.with_voxels, as_configured.masks(model, volume))
+            return Prediction(tuple(found_masks), notes=model.notes)
         return _single(
             _examined(model, volume, options, keep=options.save_probabilities), volume, options
         )
@@ -218,7 +236,7 @@ def _single(found: Examined, volume: Volume, options: SegmentOptions) -> Predict
 
     kept = found.maps.probabilities
     return Prediction(
-        volume.with_voxels(found.back(labels) if found.mask is None else found.mask),
+        (volume.with_voxels(found.back(labels) if found.mask is None else found.mask),),
         score,
         uncertainty_map,
         found.notes,
@@ -296,7 +314,7 @@ def _combined(found: Sequence[Examined], volume: Volume, options: SegmentOptions
     kept = found[0].maps.probabilities
     classes = () if kept is None or not options.save_probabilities else range(len(kept))
     return Prediction(
-        volume.with_voxels(labels),
+        (volume.with_voxels(labels),),
         uncertainty_score(labels, disagreement),
         volume.with_voxels(disagreement) if options.save_uncertainty else None,
         tuple(dict.fromkeys(note for one in found for note in one.notes)),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +17,19 @@ import yaml
 from nestseg.bundle import locate, manifest
 from nestseg.bundle.locator import Locator
 from nestseg.bundle.options import SegmentOptions
+from nestseg.outputs.dicom.algorithm import Algorithm
 from nestseg.outputs.plausibility import Expected, expectations, uncertainty_limit
 from nestseg_prep.errors import InputError
 from nestseg_prep.selection import Selection
 
 _LONGEST_TEXT: Final = 200
 _LARGEST_CONFIG: Final = 2**20
+_MOST_CHANNELS: Final = 256
+_VERSIONS: Final = {
+    "monai": "monai_version",
+    "torch": "pytorch_version",
+    "numpy": "numpy_version",
+}
 _UNREADABLE: Final = (
     *(OSError, ValueError, KeyError, TypeError, AttributeError),
     *(OverflowError, RecursionError),
@@ -36,6 +45,25 @@ _MODALITIES: Final = {
 _BACKGROUND: Final = re.compile(r"background|^(bg|everything else|rest|none)$", re.IGNORECASE)
 
 
+class ChannelMeaning(NamedTuple):
+    """What the channels of a network's output stand for (:mod:`nestseg.bundle.label_trial`).
+
+    Attributes:
+        first: value of channel 0, where the postprocessing leaves a channel a label: 0 if it is the
+            background, else 1.
+        channel_of: value in the mask → channel, without the background; empty if that cannot be
+            found out, and each channel is its own value.
+        hidden_by: value in the mask → other channels that take its voxels from it, where the
+            postprocessing merges labels that overlap by precedence.
+        overlap: whether channels remain that may claim the same voxel, each a label of its own.
+    """
+
+    first: int = 0
+    channel_of: Mapping[int, int] = MappingProxyType({})
+    hidden_by: Mapping[int, tuple[int, ...]] = MappingProxyType({})
+    overlap: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class BundleInfo:
     """A bundle's name, labels and rules.
@@ -44,6 +72,7 @@ class BundleInfo:
         name: the folder's name.
         version: of the bundle, from its metadata.
         labels: value in the mask → name, without the background.
+        overlap: whether labels may share a voxel: each has a mask of its own then.
         selection: which series it takes.
         metadata: all that ``metadata.json`` holds.
         config: the inference config, as plain data.
@@ -62,6 +91,7 @@ class BundleInfo:
     metadata: dict[str, Any]
     config: dict[str, Any]
     segment_codes: dict[str, Any]
+    overlap: bool = False
     expected: dict[int, Expected] = field(default_factory=dict)
     uncertainty_at_most: float | None = None
     locator: Locator | None = None
@@ -88,45 +118,78 @@ class BundleInfo:
         return count if isinstance(count, int) else 1
 
     @property
+    def input_names(self) -> dict[int, str]:
+        """Channel of the network's input → name."""
+        named = _numbered(_tensor(self.metadata, "inputs", "image").get("channel_def"))
+        count = min(self.input_channels, _MOST_CHANNELS)
+        return {n: named.get(n, f"channel {n}") for n in range(count)}
+
+    @property
+    def modality(self) -> str:
+        """What the metadata call the modality, or the ones that the rules take."""
+        said = _tensor(self.metadata, "inputs", "image").get("modality")
+        return (
+            said if isinstance(said, str) and said else ", ".join(self.selection.modalities or ())
+        )
+
+    @property
+    def requires(self) -> dict[str, str]:
+        """Package → version that the metadata ask for."""
+        required = self.metadata.get("required_packages_version")
+        versions = {name: self.metadata.get(key) for name, key in _VERSIONS.items()}
+        given = versions | (required if isinstance(required, dict) else {})
+        return {str(name): str(version) for name, version in given.items() if version}
+
+    @property
     def input_dims(self) -> int:
         """How many axes the network's input has, as the metadata say it; 3 where they do not."""
         shape = _tensor(self.metadata, "inputs", "image").get("spatial_shape")
         return len(shape) if isinstance(shape, list) and shape else 3
 
-    def with_values(self, channel_of: dict[int, int]) -> BundleInfo:
+    @property
+    def algorithm(self) -> Algorithm:
+        """The same for DICOM objects."""
+        return Algorithm(self.name, self.version, self.weights_sha256, self.segment_codes)
+
+    def with_channels(self, meaning: ChannelMeaning) -> BundleInfo:
         """The same with the labels of what its postprocessing gives.
 
-        Labels stay as they are where the background would have a value: no name is right then.
-
-        Args:
-            channel_of: value in the mask → channel of the network's output.
+        A label that others take voxels from is named as what is left of it: BraTS' value 2, of
+        "Whole tumor", is "Whole tumor without Tumor core and Enhancing tumor". Labels stay as they
+        are where the background would have a value: no name is right then.
 
         Raises:
             InputError: a value is too large, or a name cannot be printed.
         """
-        named = self.named_channels
-        if not channel_of or (has_background(named) and 0 in channel_of.values()):
+        named, labels = self.named_channels, {}
+        if not meaning.channel_of or (has_background(named) and 0 in meaning.channel_of.values()):
             return self
-        labels = {value: named.get(one, f"label {value}") for value, one in channel_of.items()}
-        return replace(self, labels=_checked(self.name, labels))
+        for value, channel in meaning.channel_of.items():
+            hidden_by = meaning.hidden_by.get(value, ())
+            others = " and ".join(named.get(one, f"channel {one}") for one in hidden_by)
+            name = named.get(channel, f"label {value}")
+            labels[value] = f"{name} without {others}" if others else name
+        return replace(self, labels=_checked(self.name, labels), overlap=meaning.overlap)
 
-    def check_named(self, mask: npt.NDArray[Any]) -> None:
-        """Pass if a mask holds no label without a name: it would be stored under a wrong one.
+    def check_named(self, masks: Sequence[npt.NDArray[Any]]) -> None:
+        """Pass if masks hold no label without a name: it would be stored under a wrong one.
 
         Args:
-            mask: uint8 or uint16.
+            masks: uint8 or uint16; one, or where labels may overlap one for each of them.
 
         Raises:
-            InputError: it does.
+            InputError: one does.
         """
-        known = np.zeros(2**16, bool)
-        known[[0, *self.labels]] = True
-        strange = mask[~known[mask]]
-        if strange.size:
-            raise InputError(
-                f"{self.name}: its mask has the value {strange[0]}, and its metadata.json names "
-                f"{', '.join(map(str, self.labels))}; correct channel_def"
-            )
+        named = [[value] for value in self.labels] if self.overlap else [list(self.labels)]
+        for mask, labels in zip(masks, named, strict=True):
+            known = np.zeros(2**16, bool)
+            known[[0, *labels]] = True
+            strange = mask[~known[mask]]
+            if strange.size:
+                raise InputError(
+                    f"{self.name}: its mask has the value {strange[0]}, and its metadata.json "
+                    f"names {', '.join(map(str, labels))}; correct channel_def"
+                )
 
     def uncertainty_limit(self, options: SegmentOptions) -> float | None:
         """The largest uncertainty of its validation cases, if it was measured in the same way.

@@ -1,5 +1,7 @@
 """How much memory a training step of a grid network takes: a formula, held against measurements.
 
+Of a grid on an encoder the numbers are counted on the network itself (``backbone.py``).
+
 What autograd keeps is counted exactly: of each of the two convolutions of a node the convolution's
 output, the norm's output and the activation's output; the concatenated input of a decoder node; the
 pooled map and its 64-bit indices. Loss and scratch memory are fitted to the peak resident memory
@@ -29,25 +31,45 @@ _SCRATCH, _HOLES = 4, 8
 
 
 @dataclass(frozen=True)
+class Counted:
+    """What was counted on a grid on an encoder.
+
+    Attributes:
+        encoder: its name.
+        kept: values that autograd keeps, per voxel of the patch, in units of one bfloat16.
+        widest: channels of the widest map, per voxel of the patch.
+        weights: all parameters.
+    """
+
+    encoder: str
+    kept: float
+    widest: int
+    weights: int
+
+
+@dataclass(frozen=True)
 class Network:
     """A :class:`nestseg.networks.GridUNet`, as far as its memory depends on it.
 
     Attributes:
         topology: ``"unet++"`` or another of the grid.
         pools: by what each pooling divides each axis.
-        features: channels per level, one more than poolings.
+        features: channels per level, one more than poolings; on an encoder those of the decoder.
         classes: output channels.
+        counted: of a :class:`nestseg.networks.BackboneUNet`.
     """
 
     topology: str
     pools: tuple[tuple[int, ...], ...]
     features: tuple[int, ...]
     classes: int
+    counted: Counted | None = None
 
     @property
     def heads(self) -> tuple[int, ...]:
         """Columns of the nodes with a head."""
-        return TOPOLOGIES[self.topology].heads(len(self.pools))
+        depth = len(self.features) if self.counted else len(self.pools)
+        return TOPOLOGIES[self.topology].heads(depth)
 
     def nodes(self) -> list[Node]:
         """Places of all nodes."""
@@ -63,6 +85,8 @@ class Network:
 
 def activations(network: Network) -> float:
     """Values that autograd keeps, per voxel of the patch, in units of one bfloat16."""
+    if network.counted:
+        return network.counted.kept
     divided = [1, *accumulate((math.prod(p) for p in network.pools), lambda a, b: a * b)]
     kept = 0.0
     for level, column in network.nodes():
@@ -77,6 +101,8 @@ def activations(network: Network) -> float:
 
 def parameters(network: Network) -> int:
     """Weights of the network, norms aside."""
+    if network.counted:
+        return network.counted.weights
     dims = len(network.pools[0])
     count = len(network.heads) * network.features[0] * network.classes
     for level, column in network.nodes():
@@ -96,7 +122,10 @@ def training_bytes(network: Network, patch: Sequence[int], batch: int) -> int:
         batch: patches per step.
     """
     voxels = batch * math.prod(patch)
-    maps = max(network.inputs(node) for node in network.nodes() if node[0] == 0)
+    if network.counted:
+        maps = network.counted.widest
+    else:
+        maps = max(network.inputs(node) for node in network.nodes() if node[0] == 0)
     widest = maps * voxels * _BYTES
     scratch = _SCRATCH * widest + _HOLES * min(widest, maps // network.features[0] * _HELD_BLOCK)
     kept = activations(network) * voxels * _BYTES

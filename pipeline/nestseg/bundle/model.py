@@ -12,7 +12,7 @@ from monai.transforms import Compose
 
 from nestseg.bundle import way_back
 from nestseg.bundle.handover import Entrance
-from nestseg.bundle.info import BundleInfo
+from nestseg.bundle.info import BundleInfo, ChannelMeaning
 from nestseg.bundle.options import Level, SegmentOptions
 from nestseg.networks.levels import at_level, levels
 from nestseg.runtime import fast
@@ -36,9 +36,7 @@ class Model:
         mirrored: axes of the network's input that training mirrored.
         int8: folder of the calibrated model of these weights, if there is one.
         notes: what is done differently than its configs say, in sentences.
-        channel_of: value in the mask → channel of the network's output, where the postprocessing
-            tells; else empty, and each channel is its own value.
-        first: value that channel 0 stands for, where the postprocessing leaves a channel a label.
+        meaning: of the channels of the network's output.
         amp: whether its evaluator computes in half precision where it can.
         saver_resamples: whether its ``SaveImaged`` takes the mask to the voxels of the image.
     """
@@ -54,8 +52,7 @@ class Model:
     mirrored: tuple[int, ...] = ()
     int8: Path | None = None
     notes: tuple[str, ...] = ()
-    channel_of: dict[int, int] = field(default_factory=dict)
-    first: int = 0
+    meaning: ChannelMeaning = ChannelMeaning()  # noqa: RUF009  immutable
     amp: bool = False
     saver_resamples: bool = False
     _parts: dict[int, torch.nn.Module] = field(default_factory=dict)

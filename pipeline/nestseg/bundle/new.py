@@ -9,14 +9,15 @@ import shutil
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nestseg.bundle import choices, recipe
+from nestseg.bundle import backbone, choices, recipe
 from nestseg.bundle.choices import Choice
 from nestseg.bundle.plan import Plan, make_plan
 from nestseg_prep import split
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import InputError, OutputError
 from nestseg_prep.fingerprint import Fingerprint, fingerprint
 from nestseg_prep.layouts import SPLITS, DataSet, LabelledCase, read_dataset
 
@@ -60,7 +61,11 @@ class NewBundle:
 
 
 def new(
-    dataset: Path, out: Path, memory: int, on_case: Callable[[str], None] = lambda _: None
+    dataset: Path,
+    out: Path,
+    memory: int,
+    on_case: Callable[[str], None] = lambda _: None,
+    network: str | None = None,
 ) -> NewBundle:
     """Make a bundle for a data set; nothing is left of it if that fails.
 
@@ -70,16 +75,21 @@ def new(
         out: folder of the bundle; must not exist.
         memory: bytes that a training step may take.
         on_case: called with the name of each case when it was read.
+        network: a grid on an encoder, e.g. ``"unetpp_densenet121"``; default: one for the data.
 
     Raises:
-        InputError: a data set that cannot be used, too little memory, or ``out`` cannot be made.
+        InputError: a data set that cannot be used, or too little memory.
+        OutputError: ``out`` cannot be made.
     """
     _check_out(out, dataset)
+    if network:
+        backbone.parse(network)
     data = read_dataset(dataset)
     facts = fingerprint(data.cases, data.labels, on_case)
     labels = _labels(data, facts)
     parts = _split(data, facts)
-    plan = make_plan(facts, len(labels), len(parts["train"]), memory)
+    fixed = partial(backbone.network, network, classes=len(labels)) if network else None
+    plan = make_plan(facts, len(labels), len(parts["train"]), memory, fixed)
     made = NewBundle(_plain(data), labels, facts, plan, parts)
     temporary = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
@@ -87,7 +97,7 @@ def new(
         _write(made, temporary, out.name)
         temporary.rename(out)
     except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}); choose another") from error
+        raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return made

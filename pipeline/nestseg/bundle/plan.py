@@ -9,7 +9,7 @@ the others. Axes run along R, A and S, or in another order that puts thick slice
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
@@ -88,7 +88,13 @@ class Plan:
         return grid_geometry(self.network.pools)
 
 
-def make_plan(fingerprint: Fingerprint, classes: int, training_cases: int, budget: int) -> Plan:
+def make_plan(
+    fingerprint: Fingerprint,
+    classes: int,
+    training_cases: int,
+    budget: int,
+    fixed: Callable[[int], Network] | None = None,
+) -> Plan:
     """Plan for a memory budget.
 
     Args:
@@ -96,6 +102,7 @@ def make_plan(fingerprint: Fingerprint, classes: int, training_cases: int, budge
         classes: labels with the background.
         training_cases: how many cases there are to train on.
         budget: bytes that a training step may take.
+        fixed: the network that is wanted, in 2 or 3 dimensions; default: one that fits the data.
 
     Raises:
         InputError: the budget is too small for the smallest network.
@@ -111,7 +118,8 @@ def make_plan(fingerprint: Fingerprint, classes: int, training_cases: int, budge
     planned = fingerprint.median_shape(spacing)
     spacing, shape = _reorder(spacing, order), _reorder(planned, order)
     dims = 2 if flat else 3
-    for patch, network in candidates(shape[:dims], spacing[:dims], classes):
+    wanted = fixed(dims) if fixed else None
+    for patch, network in candidates(shape[:dims], spacing[:dims], classes, wanted):
         if training_bytes(network, patch, least_batch(dims)) <= budget:
             break
     else:
@@ -189,13 +197,13 @@ def grid_geometry(pools: tuple[Size, ...]) -> Geometry:
 
 
 def candidates(
-    shape: Size, spacing: tuple[float, ...], classes: int
+    shape: Size, spacing: tuple[float, ...], classes: int, fixed: Network | None = None
 ) -> Iterator[tuple[Size, Network]]:
     """Patches with their networks, from the whole image down; each within the one before it.
 
     The budget only decides where to stop, so that less memory never means a larger patch. The
     longest axis in mm is shortened first, by one period of the network. A UNet++ that does not fit
-    with the smallest patch gives way to a U-Net on it.
+    with the smallest patch gives way to a U-Net on it; a ``fixed`` network gives way to nothing.
     """
     patch = tuple(
         max(n, 2 * SHORTEST) if mm <= 2 * min(spacing) else n
@@ -203,23 +211,26 @@ def candidates(
     )
     # The period of a patch that was rounded up may allow one pooling more: round once more.
     for _ in range(MAX_DEPTH):
-        pools = poolings(patch, spacing)
+        pools = fixed.pools if fixed else poolings(patch, spacing)
         patch = grid_geometry(pools).input_size(patch)
     while True:
-        pools = poolings(patch, spacing)
+        pools = fixed.pools if fixed else poolings(patch, spacing)
         patch = grid_geometry(pools).input_within(patch)
-        yield patch, _network("unet++", pools, classes)
+        yield patch, fixed or _network("unet++", pools, classes)
         shorter = _shorten(patch, spacing, pools)
         if shorter is None:
             break
         patch = shorter
-    yield patch, _network("unet", pools, classes)
+    if fixed is None:
+        yield patch, _network("unet", pools, classes)
 
 
 def _shorten(patch: Size, spacing: tuple[float, ...], pools: tuple[Size, ...]) -> Size | None:
     """The next smaller patch, or ``None`` where every pooled axis is at its shortest."""
     period = grid_geometry(pools).period
-    least = [min(n, 4 * SHORTEST) if p > 1 else n for n, p in zip(patch, period, strict=True)]
+    least = [
+        min(n, max(4 * SHORTEST, 2 * p)) if p > 1 else n for n, p in zip(patch, period, strict=True)
+    ]
     able = [axis for axis in range(len(patch)) if patch[axis] - period[axis] >= least[axis]]
     if not able:
         return None

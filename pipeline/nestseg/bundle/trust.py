@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from nestseg.bundle import cage, locate, manifest
+from nestseg.bundle.findings import failing
 from nestseg.bundle.info import WEIGHTS
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import InputError, OutputError
 from nestseg_prep.site_key import key_file
 
 DIGESTS: Final = "DIGESTS.sha256"
@@ -42,6 +43,16 @@ def digest(bundle: Path, *, documents: bool = False) -> str:
             continue
         total.update(f"{name}\0{manifest.digest(path)}\n".encode("utf-8", "surrogateescape"))
     return total.hexdigest()
+
+
+def check_manifest(bundle: Path) -> None:
+    """Pass if a bundle has no manifest, or is as its manifest lists it.
+
+    Raises:
+        InputError: a file is missing, changed or not listed.
+    """
+    if found := failing(manifest.check(bundle, demanded=False), strict=False):
+        raise InputError(f"{bundle.name}: {found[0].line}")
 
 
 def check_links(bundle: Path) -> None:
@@ -89,7 +100,7 @@ def remember(bundle: Path) -> None:
     """Trust the code of a bundle from now on, for every run of this user.
 
     Raises:
-        InputError: the user's configuration cannot be written.
+        OutputError: the user's configuration cannot be written.
     """
     if not needs_cage(bundle):
         return
@@ -99,7 +110,7 @@ def remember(bundle: Path) -> None:
         with path.open("a") as file:
             file.write(f"{digest(bundle, documents=True)}  {cage.printable(bundle.name)}\n")
     except OSError as error:
-        raise InputError(f"{path}: cannot remember the trust ({error.strerror})") from error
+        raise OutputError(f"{path}: cannot remember the trust ({error.strerror})") from error
 
 
 def write_digests(home: Path) -> None:

@@ -5,21 +5,26 @@ Modules are imported inside the commands, so that ``--help`` and ``scan`` stay f
 
 from __future__ import annotations
 
+import inspect
+import os
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from nestseg.batch.engines import Engine
+from nestseg.bundle import trace
 from nestseg.bundle.options import Tta
 from nestseg.cli import bundle as bundle_commands
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg.runtime.choices import Precision, Runtime
 from nestseg_prep.dicom.rules import Rules
+from nestseg_prep.errors import NestsegError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -271,9 +276,9 @@ def segment(  # noqa: PLR0913  one for each option
 
     The same command goes on where it was stopped, and does nothing twice.
     """
+    from nestseg.batch.manner import Manner
     from nestseg.cli import amounts
     from nestseg.cli.choice import selection as chosen
-    from nestseg.cli.manner import Manner
     from nestseg.cli.network import Pacs, Source
     from nestseg.cli.segment import run as run_one
     from nestseg.cli.segment import run_with_pacs
@@ -487,20 +492,62 @@ def label(
     run(bundles, studies, work, host=host, port=port, trust=trust, tls=tls)
 
 
-def main() -> None:
-    """Entry point. Bad input ends in one line on stderr and exit code 2."""
-    from nestseg_prep.errors import InputError
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug",
+        help="Print the traceback of an error. It may hold patient data: names, paths, values.",
+    ),
+]
 
+
+def _with_debug(command: Callable[..., None]) -> Callable[..., None]:
+    """The same command with the option ``--debug``."""
+
+    @wraps(command)
+    def run(*, debug: bool, **options: Any) -> None:
+        if debug:
+            os.environ[trace.DEBUG] = "1"  # also for worker processes and cages
+        command(**options)
+
+    signature = inspect.signature(command, eval_str=True)
+    option = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False)
+    made: Any = run
+    made.__signature__ = signature.replace(
+        parameters=[*signature.parameters.values(), option.replace(annotation=Debug)]
+    )
+    return run
+
+
+for info in (*app.registered_commands, *bundle_commands.app.registered_commands):
+    if info.callback is not None:
+        info.callback = _with_debug(info.callback)
+
+
+def main() -> None:
+    """Entry point. Every error ends in one line on stderr: exit code 2, or 1 for an unexpected one.
+
+    Tracebacks quote what a header holds: only ``--debug`` prints them.
+    """
     # pydicom and highdicom quote what stands in tags when they warn.
     warnings.simplefilter("ignore")
     try:
         app()
-    except InputError as error:
-        sys.stderr.write(f"nestseg: {error}\n")
-        sys.exit(2)
     except BrokenPipeError:  # `nestseg scan … | head`
         sys.stderr.close()
         sys.exit(1)
-    except OSError as error:
-        sys.stderr.write(f"nestseg: {error.filename or 'output'}: {error.strerror}; try again\n")
-        sys.exit(2)
+    except Exception as error:  # noqa: BLE001  nobody sees a traceback who did not ask for it
+        trace.show(error)
+        line, code = _ending(error)
+        sys.stderr.write(f"nestseg: {line}\n")
+        sys.exit(code)
+
+
+def _ending(error: Exception) -> tuple[str, int]:
+    """The last line of a run that an error ended, and the exit code."""
+    if isinstance(error, NestsegError):
+        return str(error), 2
+    if isinstance(error, OSError):
+        return f"{error.filename or 'output'}: {error.strerror}; try again", 2
+    told = trace.told(error, of_arrays=False)
+    return f"{type(error).__name__}{told}; --debug prints the traceback (patient data!)", 1

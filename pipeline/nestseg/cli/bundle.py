@@ -1,4 +1,4 @@
-"""``nestseg bundle``: make bundles, check them, render them from their recipes, export them."""
+"""``nestseg bundle``: list bundles, make them, check, render and export them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nestseg.cli.bundle_list import info, list_bundles
 from nestseg.cli.bundle_new import new
 
 if TYPE_CHECKING:
     from nestseg.bundle.findings import Finding
 
-app = typer.Typer(no_args_is_help=True, help="Make bundles, check, render and export them.")
+app = typer.Typer(no_args_is_help=True, help="List, make, check, render and export bundles.")
+app.command("list")(list_bundles)
+app.command("info")(info)
 app.command("new")(new)
 
 Bundles = Annotated[
@@ -50,12 +53,15 @@ def render(
     from nestseg.bundle import locate, recipe, trust
     from nestseg_prep.errors import InputError
 
-    for folder in bundles or recipe.recipes(locate.home()):
+    home = locate.home()
+    folders = bundles or recipe.recipes(home)
+    for folder in folders:
         if not (folder / recipe.RECIPE).is_file():
             raise InputError(f"{folder}: no {recipe.RECIPE} to render; check the path")
         recipe.write(folder)
         typer.echo(folder)
-    trust.write_digests(locate.home())
+    if any(folder.resolve().parent == home for folder in folders):
+        trust.write_digests(home)
 
 
 @app.command()

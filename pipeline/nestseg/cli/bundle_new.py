@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from nestseg.bundle.new import NewBundle
+    from nestseg.bundle.plan import Plan
 
 _UNITS = {"MB": 10**6, "GB": 10**9, "MIB": 2**20, "GIB": 2**30}
 
@@ -23,6 +24,14 @@ def new(
     memory: Annotated[
         str, typer.Option("--memory", help="What a training step may take, e.g. 8GB or 500MB.")
     ] = "8GB",
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--network",
+            metavar="NAME",
+            help="A grid on an encoder, e.g. unetpp_densenet121. Default: one that fits the data.",
+        ),
+    ] = None,
 ) -> None:
     """Make a bundle for a labelled data set: what was chosen and why is in its bundle.yaml."""
     budget = parse_memory(memory)
@@ -36,7 +45,7 @@ def new(
             seen.append(name)
             status.update(f"Reading images … {len(seen)}")
 
-        made = making.new(dataset, out, budget, show)
+        made = making.new(dataset, out, budget, show, network)
     _report(made, out)
 
 
@@ -54,6 +63,13 @@ def parse_memory(text: str) -> int:
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
+def _network(plan: Plan) -> str:
+    network = plan.network
+    if network.counted:
+        return f"{network.topology} on {network.counted.encoder} in {plan.dims}D"
+    return f"{network.topology} in {plan.dims}D, {len(network.pools)} poolings"
+
+
 def _report(made: NewBundle, out: Path) -> None:
     from nestseg.cli import tables
 
@@ -67,7 +83,7 @@ def _report(made: NewBundle, out: Path) -> None:
         (f"spacing in mm ({plan.axcodes})", "×".join(spacing)),
         ("median shape", tables.by(plan.shape)),
         ("patch", tables.by(plan.patch)),
-        ("network", f"{plan.network.topology} in {plan.dims}D, {len(plan.network.pools)} poolings"),
+        ("network", _network(plan)),
         ("batch", str(plan.batch)),
         ("memory of a step", f"{plan.memory / 1e9:.2g} of {plan.budget / 1e9:.3g} GB"),
         ("epochs", str(plan.epochs)),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nestseg.bundle import cage, kernel, locate, manifest
+from nestseg.bundle import cage, kernel, locate
 from nestseg.bundle import trust as trusted
-from nestseg.bundle.findings import failing
 from nestseg.cli import tables
 from nestseg_prep.errors import InputError
 
@@ -23,19 +22,9 @@ def find(name_or_path: str, *, trust: bool = False) -> Path:
             cage and this system cannot hold one.
     """
     folder = locate.find(name_or_path)
-    check_manifest(folder)
+    trusted.check_manifest(folder)
     admit(folder, trust=trust)
     return folder
-
-
-def check_manifest(folder: Path) -> None:
-    """Pass if a bundle has no manifest, or is as its manifest lists it.
-
-    Raises:
-        InputError: a file is missing, changed or not listed.
-    """
-    if found := failing(manifest.check(folder, demanded=False), strict=False):
-        raise InputError(f"{folder.name}: {found[0].line}")
 
 
 def admit(folder: Path, *, trust: bool) -> None:

@@ -16,8 +16,8 @@ from nestseg.pacs.addresses import Address, Node, Web
 from nestseg.pacs.retrieve import Query, fetch, find, matches
 from nestseg.pacs.send import Sent, dicom_files, send
 from nestseg.pacs.tls import Tls
+from nestseg_prep.disk import check_writable
 from nestseg_prep.errors import InputError
-from nestseg_prep.site_key import mark_folder
 
 ALL_DONE = 0
 SOME_FAILED = 1
@@ -69,23 +69,6 @@ def check_address(text: str, tls: Tls | None = None) -> Address | None:
     return address
 
 
-def check_out(out: Path) -> None:
-    """Make a folder that takes results.
-
-    Raises:
-        InputError: it cannot be made or written.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-        mark_folder(out)
-    except OSError as error:
-        raise InputError(
-            f"{out}: cannot be written ({error.strerror}); choose another --out"
-        ) from error
-
-
 @contextmanager
 def fetched(
     source: Source, out: Path, modalities: Sequence[str] | None, tls: Tls | None = None
@@ -109,7 +92,7 @@ def fetched(
     if not found:
         wanted = f" of modality {', '.join(modalities)}" if modalities else ""
         raise InputError(f"{web.url}: no series{wanted} for this query; check the filters")
-    check_out(out)
+    check_writable(out, mode=0o700)
     with (
         tempfile.TemporaryDirectory(dir=out, prefix=".fetched-") as folder,
         tables.stderr.status("Fetching …") as status,

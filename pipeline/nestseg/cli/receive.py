@@ -24,6 +24,7 @@ from nestseg.pacs.incoming import Incoming
 from nestseg.pacs.receive import Listener, listening
 from nestseg.pacs.tls import Tls
 from nestseg_prep.dicom.scan import scan
+from nestseg_prep.disk import check_writable
 from nestseg_prep.selection import Selection
 
 _SPOOL = ".received"
@@ -61,7 +62,7 @@ def run(listener: Listener, work: Work, *, quota: int, quiet_seconds: float) -> 
     for bundle in work.bundles:
         _rules(bundle, work)
     network.check_address(work.options.send_to, work.tls)
-    network.check_out(work.out)
+    check_writable(work.out, mode=0o700)
     incoming = Incoming(work.out / _SPOOL, quota)
     if listener.is_plain:
         _say(f"patient data travel unencrypted to {listener.host}; give --certificate and --key")

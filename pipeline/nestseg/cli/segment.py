@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nestseg.batch.manner import Manner
 from nestseg.batch.stops import ExitCode, StopError
+from nestseg.bundle import trust as trusted
 from nestseg.bundle.info import read_info
 from nestseg.bundle.options import SegmentOptions
-from nestseg.cli import bundles, checks, signals, tables
-from nestseg.cli.manner import Manner, pool_maker
+from nestseg.cli import bundles, signals, tables
 from nestseg.cli.scan import check_exist
 from nestseg_prep.dicom.rules import SAFE, Rules
 from nestseg_prep.errors import InputError
@@ -18,9 +18,8 @@ from nestseg_prep.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from nestseg.batch.discovery import Inputs
     from nestseg.batch.jobs import Settings
-    from nestseg.batch.session import Ending, Order
+    from nestseg.batch.session import Ending
     from nestseg.cli.network import Pacs
     from nestseg.outputs.dicom.encoding import Encoding
     from nestseg.pruning.choice import Rule
@@ -59,9 +58,10 @@ def run(  # noqa: PLR0913  what the command line says
 
     Raises:
         InputError: nothing could be started: no such input, bundle or weights, the bundle cannot
-            be caged, nothing fits, or ``out`` cannot be written.
+            be caged, or nothing fits.
+        OutputError: ``out`` cannot be written.
     """
-    from nestseg.batch import session
+    from nestseg.api import run_folder
     from nestseg.batch.discovery import Inputs
     from nestseg.cli import progress
 
@@ -70,19 +70,16 @@ def run(  # noqa: PLR0913  what the command line says
     folder = bundles.find(bundle_name, trust=trust)
     options = options or SegmentOptions()
     for one in options.ensemble:
-        bundles.check_manifest(one)
+        trusted.check_manifest(one)
         bundles.admit(one, trust=trust)
     selection = selection or read_info(folder).selection
     check_exist(paths)
-    with ExitStack() as stack:
-        stack.enter_context(signals.private())
-        checks.check_writable(out, paths)
-        stop = stack.enter_context(signals.stopping())
+    with signals.stopping() as stop:
         try:
             settings = _settings(folder, dicom, options, budget, manner)
-            order = _order(Inputs(paths, selection, rules), settings, out, manner)
+            inputs = Inputs(paths, selection, rules)
             with progress.listener(as_json=manner.log_json, show_phi=manner.show_phi) as tell:
-                ending = session.run(order, pool_maker(settings, manner), tell, stop=stop)
+                ending = run_folder(inputs, settings, out, manner, tell=tell, stop=stop)
         except StopError as error:
             progress.say_end(f"{out}: {error}", error.code, as_json=manner.log_json)
             return error.code
@@ -108,27 +105,6 @@ def _settings(
         if sentence and not manner.log_json:
             tables.stderr.print(sentence, soft_wrap=True, markup=False, highlight=False)
     return Settings(folder, dicom, manner.device, options)
-
-
-def _order(inputs: Inputs, settings: Settings, out: Path, manner: Manner) -> Order:
-    from nestseg.batch import digests
-    from nestseg.batch.session import Order
-    from nestseg.bundle import locate
-    from nestseg.bundle.info import WEIGHTS, read_info, weights_digest
-
-    options = {"dicom": settings.dicom and settings.dicom.value} | settings.options.settings()
-    members = [settings.bundle, *settings.options.ensemble]
-    shown = options | {"ensemble": [one.name for one in settings.options.ensemble]}
-    if locator := read_info(settings.bundle).locator:
-        folder = locate.find(locator.bundle)
-        members.append(folder)
-        shown["locator"] = {
-            "name": folder.name,
-            "version": read_info(folder).version,
-            "weights_sha256": weights_digest(folder, WEIGHTS),
-        }
-    digest = digests.settings_digest(members, inputs.rules, options)
-    return Order(out, inputs, digest, shown, manner.shard, retry=manner.retry)
 
 
 def run_with_pacs(
@@ -194,7 +170,7 @@ def _report(ending: Ending, first: Path, out: Path, stop: signals.Stop, *, dicom
     summary.show(ending.view)
     cases = summary.cases_of(ending.view)
     if dicom and (files := sum(row.kind == "nifti" for row in cases)):
-        tables.console.print(f"{files} NIfTI files have no DICOM source: no SEG and SR for them")
+        tables.console.print(f"{files} files have no DICOM source: no SEG and SR for them")
     if ending.kept:
         tables.console.print(f"{ending.kept} cases were done before and are unchanged")
     done = sum(row.state is State.DONE for row in cases)

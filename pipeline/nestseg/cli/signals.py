@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import threading
 from collections.abc import Iterator
@@ -45,16 +44,3 @@ def stopping() -> Iterator[Stop]:
     finally:
         for name, old in before.items():
             signal.signal(name, old)
-
-
-@contextmanager
-def private() -> Iterator[None]:
-    """New files are for their owner alone, and no memory is ever dumped to the disk."""
-    mask = os.umask(0o077)
-    limits = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_CORE, limits)
-        os.umask(mask)

@@ -40,8 +40,8 @@ def show(view: RunView) -> None:
         tables.console.print(f"and {len(cases) - _MOST_ROWS} more cases: see run.json")
     if unknown := sum(row.kind == "nifti" for row in cases):
         tables.console.print(
-            f"{unknown} NIfTI files do not say their modality and body part: check that they are "
-            "what the bundle is made for"
+            f"{unknown} files do not say their modality and body part (they are not DICOM): check "
+            "that they are what the bundle is made for"
         )
     if skipped:
         tables.console.print(_skipped_table(skipped))

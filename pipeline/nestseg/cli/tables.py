@@ -76,7 +76,7 @@ def by(numbers: Sequence[float] | None, digits: str = "g") -> str:
 
 def modality(ref: SeriesRef | CaseRow) -> str:
     """Modality of a series; a NIfTI file does not say it."""
-    return "unknown (NIfTI)" if ref.kind == "nifti" else ref.modality or "–"
+    return "not in the file" if ref.kind == "nifti" else ref.modality or "–"
 
 
 def geometry(ref: SeriesRef) -> tuple[str, str, str]:

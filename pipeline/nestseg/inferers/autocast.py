@@ -9,6 +9,8 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
+from nestseg.networks.adapted import heads
+
 
 class AutocastInferer(Inferer):
     """Run the network under ``torch.autocast``, and hand its logits back in float32.
@@ -27,8 +29,11 @@ class AutocastInferer(Inferer):
     def __call__(
         self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
-        """Logits of ``network(inputs)``, a tensor or a list of them, in float32."""
+        """Logits of ``network(inputs)`` in float32; a list, the main head first, if it has several.
+
+        Also of a network of MONAI's that stacks its heads or returns them in another order.
+        """
         enabled = self.dtype != torch.float32
         with torch.autocast(inputs.device.type, dtype=self.dtype, enabled=enabled):
-            logits = network(inputs, *args, **kwargs)
-        return [z.float() for z in logits] if isinstance(logits, list) else logits.float()
+            found = [z.float() for z in heads(network, inputs, *args, **kwargs)]
+        return found if len(found) > 1 else found[0]

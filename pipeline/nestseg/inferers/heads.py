@@ -9,6 +9,7 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
+from nestseg.networks.adapted import adapted, unwrapped
 from nestseg.networks.blocks import center_crop
 
 
@@ -30,7 +31,7 @@ class EveryHeadInferer(Inferer):
     ) -> list[Tensor]:
         """Logits of each head, the main one first, as the inferer gives those of one.
 
-        A single head where the network has no ``forward_heads``.
+        A single head where the network has no ``forward_heads`` and gives no more.
         """
         heads = _Stacked(network)
         logits: Tensor = self.inferer(inputs, heads, *args, **kwargs)
@@ -41,9 +42,9 @@ class _Stacked:
     """The heads of a network side by side as channels, cropped to the main one's size."""
 
     def __init__(self, network: Callable[..., Any]) -> None:
-        unwrapped: Any = getattr(network, "module", network)
-        self.network, self.geometry = unwrapped, unwrapped.geometry
-        self.every_head = getattr(unwrapped, "forward_heads", lambda x: [unwrapped(x)])
+        self.network = adapted(unwrapped(network))
+        self.geometry = self.network.geometry
+        self.every_head = getattr(self.network, "forward_heads", lambda x: [self.network(x)])
         self.count = 1
 
     def __call__(self, x: Tensor) -> Tensor:

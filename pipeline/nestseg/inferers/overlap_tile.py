@@ -1,4 +1,4 @@
-"""One inferer for every network that carries its geometry."""
+"""One inferer for every network whose output has a place in its input."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from nestseg.inferers.slab import Slab, Tiling, joined
 from nestseg.inferers.stitching import slabs
 from nestseg.inferers.tile_choice import best_tile
+from nestseg.networks.adapted import adapted, heads, unwrapped
 from nestseg.networks.arithmetic import Arithmetic
 from nestseg.networks.grid import GridUNet
 from nestseg_prep.geometry import AxisGeometry, Geometry
@@ -23,6 +24,9 @@ _BYTES = 4  # of a value in float32
 
 class OverlapTileInferer(Inferer):
     """Segment an image of any size tile by tile, as the network's geometry demands.
+
+    Of a network that carries none, such as MONAI's, the sizes that it takes are found out by trial
+    (:mod:`nestseg.networks.adapted`), and of several heads the main one counts.
 
     *Valid* networks (margin > 0): the overlap-tile strategy of Ronneberger et al. 2015, fig. 2. The
     border is mirrored by half the margin, tiles step by a multiple of the network's period, and
@@ -81,7 +85,7 @@ class OverlapTileInferer(Inferer):
 
         Args:
             inputs: images; float.
-            network: in eval mode, with a ``geometry``; may be wrapped (``network.module``).
+            network: in eval mode; may be wrapped (``network.module``).
             args: passed on to the network.
             kwargs: likewise.
         """
@@ -100,15 +104,15 @@ class OverlapTileInferer(Inferer):
             args: likewise.
             kwargs: likewise.
         """
-        unwrapped: Any = getattr(network, "module", network)
-        geometry: Geometry = unwrapped.geometry
+        whole = adapted(unwrapped(network))
+        geometry: Geometry = whole.geometry
 
         def predict(tiles: Tensor) -> Tensor:
-            return network(tiles, *args, **kwargs)
+            return heads(network, tiles, *args, **kwargs)[0]
 
         image = convert_to_tensor(inputs, track_meta=False)
         spatial = image.shape[2 : 2 + len(geometry.axes)]
-        return slabs(image, predict, geometry, self.tiling(unwrapped, spatial, len(image)))
+        return slabs(image, predict, geometry, self.tiling(whole, spatial, len(image)))
 
     def tiling(self, network: Any, shape: Sequence[int], images: int = 1) -> Tiling:
         """How an image is cut.

@@ -13,11 +13,11 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from nestseg.label import caged as cages
-from nestseg.label.images import read_image
 from nestseg.label.models import digest
 from nestseg.label.scores import Scores
 from nestseg.label.uncertainty import Measure, Uncertainty
 from nestseg_prep.errors import InputError, describe
+from nestseg_prep.images import read_image
 from nestseg_prep.volume import Volume
 
 _SERVED: Final = 3600.0

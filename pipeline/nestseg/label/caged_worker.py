@@ -24,7 +24,7 @@ def main(incoming: str, outgoing: str) -> None:
     try:
         answer = _ANSWERS[request["what"]](Path(request["bundle"]), request, channel)
     except Exception as error:  # noqa: BLE001  whatever a bundle's code raises, the parent decides
-        answer = failure(error)
+        answer = failure(error, of_arrays=False)  # a request may hold paths of images
     channel.send(answer)
 
 

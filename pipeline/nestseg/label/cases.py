@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nestseg.label.images import read_image, read_labels
+from nestseg.label.images import read_labels
 from nestseg_prep.errors import InputError, describe
+from nestseg_prep.images import read_image
 from nestseg_prep.nifti import write_nifti
 from nestseg_prep.nifti_header import LABELS
 from nestseg_prep.on_grid import labels_on

@@ -9,66 +9,16 @@ from typing import Any, Final
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from nestseg_prep import affine as affines
-from nestseg_prep.dicom.references import SeriesRef
-from nestseg_prep.dicom.scan import scan
 from nestseg_prep.errors import InputError
-from nestseg_prep.nifti import read_nifti, write_nifti
+from nestseg_prep.images import ITK, NIFTI, ending, series_at, to_itk
+from nestseg_prep.nifti import write_nifti
 from nestseg_prep.nifti_header import LABELS
 from nestseg_prep.picture import SUFFIXES as PICTURES
 from nestseg_prep.picture import write_picture
-from nestseg_prep.reading import read_volume
-from nestseg_prep.selection import Selection
+from nestseg_prep.reading import read_file, read_volume
 from nestseg_prep.volume import Volume
 
-ITK: Final = (".nrrd", ".mha", ".mhd")
-NIFTI: Final = (".nii.gz", ".nii")
 _PICTURE: Final = ".png"
-
-
-def ending(path: str | Path) -> str:
-    """``.nii.gz``, ``.nrrd``, … of a name; ``""`` where none of them fits."""
-    name = str(path).lower()
-    return next((e for e in (".seg.nrrd", *NIFTI, *ITK, *PICTURES) if name.endswith(e)), "")
-
-
-def series_at(path: Path) -> SeriesRef:
-    """The one acceptable series at a path: a file, or a folder of DICOM files.
-
-    Raises:
-        InputError: there is none or more than one, or it is refused; one line, with the mend.
-    """
-    series = scan(path, pictures=True).series
-    accepted = [ref for ref in series if ref.accepted]
-    if len(accepted) == 1:
-        return accepted[0]
-    if not accepted:
-        why = series[0].reason if series else "no image that can be read; export it again"
-        raise InputError(f"the image is refused: {why}")
-    raise InputError(f"{len(accepted)} series where one was expected; send one of them")
-
-
-def read_image(path: Path, selection: Selection | None = None) -> Volume:
-    """The image at a path: NIfTI, NRRD, a picture, or a folder that holds one DICOM series.
-
-    Args:
-        path: of a file or folder.
-        selection: what the bundle takes.
-
-    Raises:
-        InputError: it cannot be read, or does not fit the bundle.
-    """
-    if ending(path) in (*ITK, ".seg.nrrd"):
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / "image.nii.gz"
-            write_nifti(_read_itk(path), copy)
-            return read_image(copy, selection)
-    ref = series_at(path)
-    if selection is not None:
-        (decision,) = selection.decide([ref])
-        if not decision.taken:
-            raise InputError(f"the image does not fit the model: {decision.reason}")
-    return read_volume(ref)
 
 
 def read_labels(path: Path) -> Volume:
@@ -77,7 +27,8 @@ def read_labels(path: Path) -> Volume:
     Raises:
         InputError: it cannot be read, or holds fractions or numbers below 0.
     """
-    labels = _read_itk(path) if ending(path) in (*ITK, ".seg.nrrd") else _read_plain(path)
+    picture = ending(path) in PICTURES
+    labels = read_volume(series_at(path)) if picture else read_file(path)
     array = np.asarray(labels.array)
     whole = np.rint(array.astype(np.float64))
     if not np.array_equal(whole, array) or whole.min() < 0 or whole.max() > np.iinfo("u2").max:
@@ -113,7 +64,7 @@ def write_labels(labels: Volume, suffix: str, *, compress: bool = True, dtype: A
     elif kind in (*ITK, ".seg.nrrd"):
         # OHIF takes the bytes as they lie, whatever the header says: in the order of the pixels.
         stored = typed if labels.series_uid is None else _rows_downwards(typed)
-        sitk.WriteImage(_to_itk(stored), str(path), useCompression=compress)
+        sitk.WriteImage(to_itk(stored), str(path), useCompression=compress)
     else:
         path.unlink()
         raise InputError(f"{suffix}: no kind of label map; ask for .nii.gz or .nrrd")
@@ -126,30 +77,3 @@ def _rows_downwards(volume: Volume) -> Volume:
     affine[:3, 3] += affine[:3, 1] * (volume.array.shape[1] - 1)
     affine[:3, 1] *= -1
     return Volume(volume.array[:, ::-1], affine)
-
-
-def _read_plain(path: Path) -> Volume:
-    return read_volume(series_at(path)) if ending(path) in PICTURES else read_nifti(path)
-
-
-def _read_itk(path: Path) -> Volume:
-    try:
-        image: Any = sitk.ReadImage(str(path))
-        if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-            raise InputError("the file holds no single 3D image; export one volume")
-        array = sitk.GetArrayFromImage(image).transpose(2, 1, 0)
-    except RuntimeError as error:
-        raise InputError("the file cannot be read as an image; export it again") from error
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
-    matrix[:3, 3] = image.GetOrigin()
-    return Volume(np.ascontiguousarray(array), affines.swap_lps_ras(matrix))
-
-
-def _to_itk(volume: Volume) -> Any:
-    image: Any = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.transpose(2, 1, 0)))
-    affine = affines.swap_lps_ras(volume.affine)
-    image.SetSpacing(affines.spacing(affine))
-    image.SetDirection(affines.directions(affine).ravel().tolist())
-    image.SetOrigin(affine[:3, 3].tolist())
-    return image

@@ -13,11 +13,12 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from nestseg.bundle.built import BundleConfig
 from nestseg.bundle.info import read_info
 from nestseg.label import figures
-from nestseg.label.images import ending, read_image, write_labels
+from nestseg.label.images import write_labels
 from nestseg.label.models import Models, digest
 from nestseg.label.work import WEIGHTS
 from nestseg.outputs.dicom.algorithm import Algorithm
 from nestseg_prep.errors import InputError
+from nestseg_prep.images import ending, read_image
 
 
 class SegmentTask(InferTask):
@@ -53,8 +54,7 @@ class SegmentTask(InferTask):
     @property
     def algorithm(self) -> Algorithm:
         """What a SEG says of the model."""
-        bundle = self._models.get(self._bundle, self._level).info
-        return Algorithm(bundle.name, bundle.version, bundle.weights_sha256, bundle.segment_codes)
+        return self._models.get(self._bundle, self._level).info.algorithm
 
     def info(self) -> dict[str, Any]:
         """What clients show of the model."""

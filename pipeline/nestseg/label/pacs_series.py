@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from pydicom.dataset import Dataset
 
-from nestseg.label.images import series_at
 from nestseg.pacs.addresses import Web
 from nestseg.pacs.retrieve import Found, Query, fetch, find
 from nestseg.pacs.send import dicom_files, web_client
 from nestseg_prep.errors import InputError
+from nestseg_prep.images import series_at
 
 _FRESH_SECONDS: Final = 10.0
 """MONAI Label lists the datastore with every request."""

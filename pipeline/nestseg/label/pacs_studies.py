@@ -14,7 +14,7 @@ from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from nestseg.label import names
-from nestseg.label.images import read_labels, series_at, write_labels
+from nestseg.label.images import read_labels, write_labels
 from nestseg.label.pacs_series import PacsSeries
 from nestseg.label.segs import read_label, write_seg
 from nestseg.label.studies import check_tag
@@ -22,6 +22,7 @@ from nestseg.outputs.dicom.algorithm import Algorithm
 from nestseg.pacs.addresses import Web
 from nestseg.pacs.send import send, web_client
 from nestseg_prep.errors import InputError
+from nestseg_prep.images import series_at
 from nestseg_prep.nifti import write_nifti
 from nestseg_prep.nifti_header import LABELS
 from nestseg_prep.on_grid import labels_on

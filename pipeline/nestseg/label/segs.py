@@ -13,7 +13,6 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from nestseg.label.images import series_at
 from nestseg.label.names import Classes, classes_for, moves_to, without_gaps
 from nestseg.outputs.dicom.algorithm import MANUFACTURER, Algorithm
 from nestseg.outputs.dicom.read import read_seg
@@ -21,6 +20,7 @@ from nestseg.outputs.dicom.seg import label_seg
 from nestseg.outputs.dicom.source import quiet, read_source
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.errors import InputError
+from nestseg_prep.images import series_at
 from nestseg_prep.reading import read_volume
 from nestseg_prep.source import SourceGrid
 from nestseg_prep.volume import Volume

@@ -11,8 +11,9 @@ from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from nestseg.label import names, places
-from nestseg.label.images import ending, read_image, read_labels, series_at, write_labels
+from nestseg.label.images import read_labels, write_labels
 from nestseg_prep.errors import InputError
+from nestseg_prep.images import ending, read_image, series_at
 from nestseg_prep.nifti import write_nifti
 from nestseg_prep.on_grid import labels_on
 from nestseg_prep.picture import SUFFIXES as PICTURES

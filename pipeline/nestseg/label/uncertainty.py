@@ -10,8 +10,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor, nn
 
-from nestseg.bundle.built import BundleConfig
-from nestseg.bundle.weights import read_weights, source
+from nestseg.bundle.in_process import load_model
 from nestseg.inferers.heads import EveryHeadInferer
 from nestseg.networks.nodes import GridNetwork
 from nestseg.networks.outputs import Activation, head_disagreement, mean_of_heads
@@ -69,22 +68,17 @@ class Uncertainty:
     """
 
     def __init__(self, bundle: Path) -> None:
-        config = BundleConfig.inference(bundle)
-        self._preprocessing = config.build("preprocessing")
-        self._device = config.build("device")
-        self._network: nn.Module = config.build("network")
-        self._inferer = EveryHeadInferer(config.build("inferer"))
-        read_weights(self._network, bundle, source(config, bundle))
-        self._network.eval()
+        self._model = load_model(bundle)
+        self._inferer = EveryHeadInferer(self._model.inferer)
 
     def measure(self, image: Volume) -> dict[Measure, float]:
         """Every measure of the network, over the voxels of an image as the network sees them."""
-        data = self._preprocessing({"image": image})
+        _, given = self._model.preprocessed(image)
         with torch.no_grad():
-            found = self._inferer(data["image"][None].to(self._device), self._network)
+            found = self._inferer(given[None].to(self._model.device), self._model.network)
         heads = [torch.as_tensor(one).float().cpu() for one in found]
         activation: Activation = "softmax" if heads[0].shape[1] > 1 else "sigmoid"
-        measures = measures_of(self._network)
+        measures = measures_of(self._model.network)
         scores: dict[Measure, float] = {"entropy": entropy(heads, activation)}
         if len(measures) > 1:
             scores[measures[0]] = disagreement(heads, activation)

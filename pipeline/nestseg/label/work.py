@@ -15,7 +15,7 @@ from typing import Final
 
 from nestseg.bundle import trust
 from nestseg.bundle.recipe import RECIPE
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import OutputError
 
 WEIGHTS: Final = "models/model.pt"
 _COPIED: Final = ("LICENSE", RECIPE, "configs", "docs", "scripts", WEIGHTS)
@@ -73,7 +73,7 @@ class Work:
         """Make the folders, open to their owner alone: they hold images of patients.
 
         Raises:
-            InputError: they cannot be made.
+            OutputError: they cannot be made.
         """
         try:
             for name in ("bundles", "levels", "uploads", "sessions", "images", "runs"):
@@ -82,7 +82,7 @@ class Work:
                 path.chmod(_PRIVATE)
             self.root.chmod(_PRIVATE)
         except OSError as error:
-            raise InputError(
+            raise OutputError(
                 f"{self.root}: cannot be written ({error.strerror}); choose another --work"
             ) from error
 

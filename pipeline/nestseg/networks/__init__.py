@@ -2,14 +2,17 @@
 
 from functools import partial
 
+from nestseg.networks.backbone_grid import BackboneUNet
+from nestseg.networks.backbones import ENCODERS, NamedEncoder
 from nestseg.networks.base import NamedNetwork, SegmentationNetwork
-from nestseg.networks.encoders import ResNetEncoder
+from nestseg.networks.encoders import Encoder, ResNetEncoder
 from nestseg.networks.fcn import FCN
 from nestseg.networks.fovea import Fovea
 from nestseg.networks.grid import GridUNet
 from nestseg.networks.linknet import DLinkNet, LinkNet
 from nestseg.networks.papers.grids import (
     unet3d_2016,
+    unet3d_genesis_2019,
     unet_2015,
     unet_deepglobe_2018,
     unet_e_2020,
@@ -17,6 +20,7 @@ from nestseg.networks.papers.grids import (
     unet_l,
     unet_plus_2020,
     unetpp_2018,
+    unetpp_monai,
     wide_unet_2018,
 )
 from nestseg.networks.papers.others import (
@@ -30,9 +34,9 @@ from nestseg.networks.papers.others import (
     u2net_lite_2020,
 )
 from nestseg.networks.resfcn import ResFCN
-from nestseg.networks.resnet_grid import ResNetUNet
-from nestseg.networks.topology import TOPOLOGIES
+from nestseg.networks.topology import GRID_NAMES, TOPOLOGIES
 from nestseg.networks.u2net import U2Net
+from nestseg.networks.weights import load_weights
 from nestseg.networks.window import WindowNet
 
 _OF_THEIR_OWN = {
@@ -54,6 +58,7 @@ _OF_THEIR_OWN = {
     "u2net_2020": NamedNetwork("Qin et al. 2020", u2net_2020),
     "u2net_lite_2020": NamedNetwork("Qin et al. 2020", u2net_lite_2020),
     "unet3d_2016": NamedNetwork("Çiçek et al. 2016", unet3d_2016, (3,)),
+    "unet3d_genesis_2019": NamedNetwork("Zhou et al. 2019", unet3d_genesis_2019, (3,)),
     "unet_2015": NamedNetwork("Ronneberger et al. 2015", unet_2015),
     "unet_2015_half": NamedNetwork("Ronneberger et al. 2015", partial(unet_2015, width=32)),
     "unet_2015_quarter": NamedNetwork("Ronneberger et al. 2015", partial(unet_2015, width=16)),
@@ -69,32 +74,45 @@ _OF_THEIR_OWN = {
     "unet_l4": NamedNetwork("Zhou et al. 2018", partial(unet_l, 4)),
     "unet_plus_2020": NamedNetwork("Zhou et al. 2020", unet_plus_2020),
     "unetpp_2018": NamedNetwork("Zhou et al. 2018", unetpp_2018),
+    "unetpp_monai": NamedNetwork("Zhou et al. 2018", unetpp_monai),
     "wide_unet_2018": NamedNetwork("Zhou et al. 2018", wide_unet_2018),
 }
-_ON_RESNETS = {
+ResNetUNet = BackboneUNet
+"""The name of :class:`BackboneUNet` in configs of bundles from before 0.2."""
+
+_ON_ENCODERS = {
     f"{name}_{encoder}": NamedNetwork(
-        "He et al. 2016", partial(ResNetUNet, encoder=encoder, topology=topology)
+        ENCODERS[encoder].paper,
+        partial(
+            BackboneUNet,
+            spatial_dims=ENCODERS[encoder].spatial_dims[0],
+            encoder=encoder,
+            topology=topology,
+        ),
+        ENCODERS[encoder].spatial_dims,
     )
-    for name, topology in (
-        ("unet", "unet"),
-        ("unet_e", "unet_e"),
-        ("unet_plus", "unet+"),
-        ("unetpp", "unet++"),
+    for name, topology in GRID_NAMES.items()
+    for encoder in (
+        *("resnet18", "resnet34", "resnet50", "resnet101", "medicalnet50"),
+        *("vgg16_bn", "densenet121", "efficientnet_b0", "mednext_s"),
     )
-    for encoder in ("resnet18", "resnet34", "resnet50", "resnet101")
 }
 
-NETWORKS = dict(sorted((_OF_THEIR_OWN | _ON_RESNETS).items()))
+NETWORKS = dict(sorted((_OF_THEIR_OWN | _ON_ENCODERS).items()))
 """Every network of the family by name, sorted."""
 
 __all__ = [
+    "ENCODERS",
     "FCN",
     "NETWORKS",
     "TOPOLOGIES",
+    "BackboneUNet",
     "DLinkNet",
+    "Encoder",
     "Fovea",
     "GridUNet",
     "LinkNet",
+    "NamedEncoder",
     "NamedNetwork",
     "ResFCN",
     "ResNetEncoder",
@@ -107,10 +125,12 @@ __all__ = [
     "fcn16s_2015",
     "fcn32s_2015",
     "linknet_deepglobe_2018",
+    "load_weights",
     "resfcn_2016",
     "u2net_2020",
     "u2net_lite_2020",
     "unet3d_2016",
+    "unet3d_genesis_2019",
     "unet_2015",
     "unet_deepglobe_2018",
     "unet_e_2020",
@@ -118,5 +138,6 @@ __all__ = [
     "unet_l",
     "unet_plus_2020",
     "unetpp_2018",
+    "unetpp_monai",
     "wide_unet_2018",
 ]

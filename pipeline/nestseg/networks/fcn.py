@@ -1,7 +1,8 @@
 """FCN-32s, FCN-16s, FCN-8s: VGG16 made fully convolutional, with score maps fused across levels.
 
 Long, Shelhamer, Darrell 2015, "Fully Convolutional Networks for Semantic Segmentation". The finer
-nets are trained in stages, each from the weights of the coarser one (:meth:`FCN.load_coarser`).
+nets are trained in stages, each from the weights of the coarser one (:meth:`FCN.load_coarser`); the
+coarsest takes those of VGG16 (:func:`nestseg.networks.load_weights`), whose inputs are normalised.
 
 Why any size goes in: the first convolution pads by 100 instead of 1, so that even one voxel leaves
 something for the 7-convolution fc6, pools round up, and maps are cropped to what they join. The
@@ -11,14 +12,12 @@ crop offsets are those at which the centres of the voxels coincide: voxel i of t
 
 # No `from __future__ import annotations`: torch.jit.script reads the annotations of modules.
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from nestseg.networks.blocks import he_init
 from nestseg.networks.sized import SizedNetwork
-from nestseg.networks.weights import read_state_dict
 from nestseg_prep.geometry import Geometry
 
 CONVS = (2, 2, 3, 3, 3)  # of the five blocks of VGG16
@@ -151,38 +150,3 @@ class FCN(SizedNetwork):
         if not self.fuse or sorted(kept) != sorted(expected):
             raise ValueError("these are not the weights of the FCN of twice the stride")
         self.load_state_dict(kept, strict=False)
-
-    def load_vgg16(self, path: str | Path) -> None:
-        """Take the weights of a classifier, VGG16 in torchvision's format, from a file.
-
-        fc6 and fc7 are its two hidden layers, and are left alone if ``hidden`` is not theirs. For
-        one input channel the first convolution is summed over red, green and blue, which answers a
-        grey image as the original does. Inputs must be normalised as for that classifier.
-
-        Raises:
-            ValueError: the file cannot be read, it is no VGG16, or there are neither one nor three
-                input channels.
-            RuntimeError: the widths of the blocks differ.
-        """
-        vgg = read_state_dict(Path(path))
-        places = [
-            k.split(".")[1] for k in vgg if k.startswith("features.") and k.endswith("weight")
-        ]
-        names = [f"features.{k}" for k in sorted(map(int, places))]
-        convs = [m for m in self.blocks.modules() if isinstance(m, nn.Conv2d)]
-        if len(names) != len(convs) or convs[0].in_channels not in (1, 3):
-            raise ValueError(
-                f"{path} holds {len(names)} convolutions, VGG16 has {len(convs)}; and it sees 1 or "
-                f"3 channels, this net {convs[0].in_channels}"
-            )
-        hidden = [m for m in self.fc.modules() if isinstance(m, nn.Conv2d)]
-        if len(vgg["classifier.0.bias"]) == hidden[0].out_channels:
-            names += ["classifier.0", "classifier.3"]
-            convs += hidden
-        for conv, name in zip(convs, names, strict=True):
-            weight = vgg[f"{name}.weight"]
-            if conv is convs[0] and conv.in_channels == 1:
-                weight = weight.sum(dim=1, keepdim=True)
-            if name.startswith("classifier."):
-                weight = weight.reshape(conv.weight.shape)
-            conv.load_state_dict({"weight": weight, "bias": vgg[f"{name}.bias"]})

@@ -21,6 +21,7 @@ from nestseg.networks.link_blocks import (
     linknet_head,
 )
 from nestseg.networks.sized import SizedNetwork
+from nestseg.networks.topology import check_choice
 from nestseg_prep.geometry import Geometry
 
 PERIOD = 2 ** (DEPTH + 1)
@@ -56,6 +57,7 @@ class LinkNet(SizedNetwork):
     ) -> None:
         super().__init__(Geometry.same(spatial_dims, period=PERIOD))
         self.bypass = bypass
+        check_choice("encoder", encoder, RESNETS)
         self.encoder = ResNetEncoder(encoder, spatial_dims, in_channels, width, weights)
         stem, c1, c2, c3, c4 = self.encoder.channels
         self.decoder4 = decoder_block(spatial_dims, c4, c3)
@@ -110,10 +112,11 @@ class DLinkNet(SizedNetwork):
         weights: str | Path | None = None,
     ) -> None:
         super().__init__(Geometry.same(spatial_dims, period=PERIOD))
+        check_choice("encoder", encoder, RESNETS)
         self.encoder = ResNetEncoder(encoder, spatial_dims, in_channels, width, weights)
         _, c1, c2, c3, c4 = self.encoder.channels
         if dilations is None:
-            dilations = (1, 2, 4, 8, 16) if RESNETS[encoder][0] == "bottleneck" else (1, 2, 4, 8)
+            dilations = (1, 2, 4, 8, 16) if RESNETS[encoder].block == "bottleneck" else (1, 2, 4, 8)
         self.centre = DilatedCentre(spatial_dims, c4, dilations)
         self.decoder4 = decoder_block(spatial_dims, c4, c3, bias=True)
         self.decoder3 = decoder_block(spatial_dims, c3, c2, bias=True)

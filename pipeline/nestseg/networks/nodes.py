@@ -110,6 +110,7 @@ class GridNetwork(SizedNetwork):
         columns: of the heads, in rising order.
         node: builds X^{i,j}, given its place and the list of all nodes.
         head: builds one head.
+        encoder: what computes the nodes X^{i,0}, all at once; default: ``node`` builds these too.
 
     Attributes:
         levels: columns of the heads, in rising order: what :meth:`pruned` takes.
@@ -122,12 +123,18 @@ class GridNetwork(SizedNetwork):
         columns: list[int],
         node: Callable[[Node, list[Node]], nn.Module],
         head: Callable[[], nn.Module],
+        encoder: nn.Module | None = None,
     ) -> None:
         super().__init__(geometry)
         self.config = config
         self.levels = columns
         nodes = needed_nodes(config["topology"], columns)
-        self.nodes = nn.ModuleDict({node_name(n): node(n, nodes) for n in nodes})
+        built = nodes
+        if encoder is not None:
+            self.encoder = encoder
+            built = [n for n in nodes if n[1]]
+            nodes = [n for n in nodes if not n[1]] + built
+        self.nodes = nn.ModuleDict({node_name(n): node(n, nodes) for n in built})
         self.head_nodes = [nodes.index((0, j)) for j in reversed(columns)]
         self.heads = nn.ModuleDict({node_name((0, j)): head() for j in reversed(columns)})
 
@@ -150,13 +157,18 @@ class GridNetwork(SizedNetwork):
         """
         if not torch.jit.is_scripting():
             self.check_size(x)
-        maps: list[Tensor] = []
+        maps = self.encode(x)
         for node in self.nodes.values():
             maps.append(node(x, maps))
         logits: list[Tensor] = []
         for k, head in enumerate(self.heads.values()):
             logits.append(head(maps[self.head_nodes[k]]))
         return logits
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Maps that are there before the nodes: those of an encoder."""
+        maps: list[Tensor] = []
+        return maps
 
     def pruned(self, level: int, *, keep_shallower: bool = False) -> Self:
         """The network that ends at head X^{0,level}: fewer nodes, copied weights, one head.

@@ -34,6 +34,9 @@ TOPOLOGIES = {
     ),
 }
 
+GRID_NAMES = {"unet": "unet", "unet_e": "unet_e", "unet_plus": "unet+", "unetpp": "unet++"}
+"""Topologies as they are spelt in the names of networks."""
+
 
 def head_columns(topology: str, depth: int, heads: Sequence[int] | None) -> list[int]:
     """Columns of the heads in rising order: ``heads``, or the topology's own.

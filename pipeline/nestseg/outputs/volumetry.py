@@ -23,6 +23,14 @@ class Sizes:
     areas_mm2: dict[str, float] = field(default_factory=dict)
     pixels: dict[str, int] = field(default_factory=dict)
 
+    def with_more(self, more: Sizes) -> Sizes:
+        """These sizes, and those of other labels."""
+        return Sizes(
+            self.volumes_ml | more.volumes_ml,
+            self.areas_mm2 | more.areas_mm2,
+            self.pixels | more.pixels,
+        )
+
     @property
     def measured(self) -> tuple[str, dict[str, float]]:
         """The unit that says most, ``"ml"``, ``"mm²"`` or ``"pixels"``, and the sizes in it."""

@@ -18,7 +18,7 @@ from typing import Final
 from nestseg.pacs.unfinished import Sender, Unfinished
 from nestseg_prep.dicom import files, headers
 from nestseg_prep.dicom.lengths import Pixels
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import OutputError
 from nestseg_prep.site_key import keyed_hash
 
 # PS3.4 B.2.3: status of a C-STORE.
@@ -38,7 +38,7 @@ class Incoming:
         quota: bytes that may lie in it.
 
     Raises:
-        InputError: the folder cannot be made.
+        OutputError: the folder cannot be made.
     """
 
     def __init__(self, folder: Path, quota: int) -> None:
@@ -49,7 +49,7 @@ class Incoming:
             for stage in self._stages.values():
                 stage.mkdir(exist_ok=True, mode=0o700)
         except OSError as error:
-            raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
+            raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
         for partial in folder.glob("incoming/*.partial"):  # of a listener that was killed
             partial.unlink()
         self._lock = threading.Lock()

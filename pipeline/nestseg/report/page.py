@@ -5,14 +5,17 @@ from __future__ import annotations
 from base64 import b64encode
 from functools import cache
 from hashlib import sha256
-from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import jinja2
 from markupsafe import Markup
 
+from nestseg.bundle import locate
 from nestseg.report.pictures import Pictures
 
+_STATIC: Final = Path(__file__).with_name("static")
+VIEWER: Final = "niivue.umd.js"
 SCRIPTS = ("source.js", "strip.js", "rows.js", "viewer.js", "detail.js", "main.js")
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("nestseg.report", "static"),
@@ -42,7 +45,7 @@ def live_page(report: dict[str, Any]) -> str:
 def _render(
     report: dict[str, Any], pictures: Pictures, connections: str, *, live: bool = False
 ) -> str:
-    scripts = [static("niivue.umd.js"), "\n".join(static(name) for name in SCRIPTS)]
+    scripts = [*_viewer(), "\n".join(static(name) for name in SCRIPTS)]
     style = static("report.css")
     policy = "; ".join(
         (
@@ -61,15 +64,25 @@ def _render(
         style=Markup(style),  # noqa: S704  our own files
         scripts=[Markup(script) for script in scripts],  # noqa: S704
         data=data,
-        licence=static("niivue.LICENSE.txt"),
+        licence=static("niivue.LICENSE.txt") if len(scripts) > 1 else "",
         pictures=pictures,
     )
 
 
-@cache
+def _viewer() -> list[str]:
+    """NiiVue, if it is here: of the wheels, ``nestseg-bundles`` holds it, since it is large."""
+    found = [folder / VIEWER for folder in (_STATIC, locate.data_package()) if folder]
+    return next(([_text(path)] for path in found if path.is_file()), [])
+
+
 def static(name: str) -> str:
     """The text of a file that is part of the page."""
-    text = files("nestseg.report").joinpath("static", name).read_text(encoding="utf-8")
+    return _text(_STATIC / name)
+
+
+@cache
+def _text(path: Path) -> str:
+    name, text = path.name, path.read_text(encoding="utf-8")
     if "</script" in text or "\r" in text or "<!--" in text:
         raise ValueError(f"{name}: would end its own element, or be changed by the HTML parser")
     return text

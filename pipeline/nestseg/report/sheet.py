@@ -37,7 +37,7 @@ def sheet(report: dict[str, Any]) -> str:
         cells += [row["uncertainty"], _flags(row["flags"]), " ".join(row["notes"]), row["seconds"]]
         cells += [row["stages"].get(stage) for stage in stages]
         cells += [row[name] for name in ("peak_memory_mb", "attempts", "started", "finished")]
-        cells += [row["files"].get("mask")]
+        cells += ["; ".join(one for role, one in row["files"].items() if role.startswith("mask"))]
         writer.writerow(_harmless(cell) for cell in cells)
     return stream.getvalue()
 

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from nestseg_prep.errors import BundleError
+
 Run = Callable[[Tensor], list[Tensor]]
 """A tile ``(B, C, *spatial)``, float32 → logits of each wanted head, float32, on its device.
 
@@ -17,7 +19,7 @@ What comes out belongs to the caller: the next tile changes nothing in it.
 """
 
 
-class UnavailableError(Exception):
+class UnavailableError(BundleError):
     """A backend cannot do what is asked of it here; the text says why, in one line."""
 
 

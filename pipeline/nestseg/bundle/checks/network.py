@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
+from monai.inferers import SimpleInferer
+from monai.losses import DeepSupervisionLoss
 from monai.utils.safeeval import safe_eval
 from torch import Tensor, nn
 
@@ -20,6 +22,8 @@ from nestseg.bundle.checks import layout
 from nestseg.bundle.checks.metadata import FILE
 from nestseg.bundle.findings import Finding, warning
 from nestseg.bundle.weights import read_weights, source
+from nestseg.inferers import OverlapTileInferer
+from nestseg.networks.adapted import heads
 from nestseg_prep.errors import InputError
 
 _LARGEST = 2**22
@@ -44,7 +48,7 @@ def check(bundle: Path, metadata: dict[str, Any]) -> list[Finding]:
             problem = "is no network"
             return [Finding("inference.json", "network_def", problem, "give it a `_target_`")]
         found = list(_weights(bundle, network))
-        found += list(dict.fromkeys(_sizes(network, takes, gives)))
+        found += list(dict.fromkeys(_sizes(bundle, network, takes, gives)))
         return found or list(_loss(bundle, takes, gives))
 
 
@@ -96,8 +100,11 @@ def _size(axis: int | str, n: int) -> int:
     return int(safe_eval(axis, {"p": np.int32(n), "n": np.int32(n)}, rewrite_np=True))
 
 
-def _sizes(network: nn.Module, takes: dict[str, Any], gives: dict[str, Any]) -> Iterator[Finding]:
+def _sizes(
+    bundle: Path, network: nn.Module, takes: dict[str, Any], gives: dict[str, Any]
+) -> Iterator[Finding]:
     network.eval()
+    stitched = isinstance(_inferer(bundle, "inference", "inferer"), OverlapTileInferer)
     for (factors, shape), (_, expected) in zip(_shapes(takes), _shapes(gives), strict=False):
         size = "×".join(map(str, shape))
         if np.prod(shape) > _LARGEST:
@@ -106,16 +113,21 @@ def _sizes(network: nn.Module, takes: dict[str, Any], gives: dict[str, Any]) -> 
         place = f"{_IN}#spatial_shape"
         try:
             with torch.no_grad():
-                out = network(torch.rand(1, takes["num_channels"], *shape))
+                x = torch.rand(1, takes["num_channels"], *shape)
+                out = heads(network, x)[0] if stitched else network(x)
         except Exception as error:  # noqa: BLE001  whatever a network raises
             why = building.first_line(error)
             problem = f"the network refuses {takes['num_channels']} channels of {size}: {why}"
             yield Finding(FILE, place, problem, "give sizes that are legal for every n from 1")
             return
         if not isinstance(out, Tensor):
+            # Whether segment takes it is found by running it; MONAI's own tools do not.
             problem = f"gives a {type(out).__name__} when it predicts"
-            yield Finding("inference.json", "network_def", problem, "return one tensor in eval")
-            return
+            remedy = "return one tensor in eval: verify_net_in_out and the exports of MONAI ask so"
+            yield warning("inference.json", "network_def", problem, remedy)
+            if not isinstance(out, list | tuple) or not out or not isinstance(out[0], Tensor):
+                return
+            out = out[0]
         if out.shape[1] != gives["num_channels"]:
             problem = f"is {gives['num_channels']}; the network gives {out.shape[1]}"
             yield Finding(FILE, f"{_OUT}#num_channels", problem, "write what it gives")
@@ -138,14 +150,20 @@ def _loss(bundle: Path, takes: dict[str, Any], gives: dict[str, Any]) -> Iterato
     _, shape = next(itertools.islice(_shapes(takes), 1, None))
     if np.prod(shape) > _LARGEST:
         return
-    out = network.train()(torch.rand(2, takes["num_channels"], *shape))
-    heads = out if isinstance(out, (list, tuple)) else [out]
-    if max(head.shape[2:].numel() for head in heads) > heads[0].shape[2:].numel():
+    inferer = _inferer(bundle, "train", "train#inferer")
+    out = inferer(torch.rand(2, takes["num_channels"], *shape), network.train())
+    several = list(out) if isinstance(out, (list, tuple)) else [out]
+    if max(head.shape[2:].numel() for head in several) > several[0].shape[2:].numel():
         problem = "gives its heads in another order than the main one first"
         yield Finding("train.json", "network_def", problem, "MONAI weighs the first head most")
         return
     classes = gives["num_channels"]
-    target = torch.randint(0, max(classes, 2), (2, 1, *heads[0].shape[2:])).float()
+    weights = getattr(loss, "weights", None)
+    if isinstance(loss, DeepSupervisionLoss) and weights and len(weights) < len(several):
+        problem = f"has {len(weights)} weights, the network {len(several)} heads"
+        yield Finding("train.json", "loss#weights", problem, "give it one weight a head")
+        return
+    target = torch.randint(0, max(classes, 2), (2, 1, *several[0].shape[2:])).float()
     weighted = torch.cat([target, torch.ones_like(target)], dim=1)  # a label and its weight map
     value, why = _first_value(loss, out, (target, weighted))
     if value is None:
@@ -154,6 +172,14 @@ def _loss(bundle: Path, takes: dict[str, Any], gives: dict[str, Any]) -> Iterato
         return
     if value.numel() != 1 or not torch.isfinite(value).all():
         yield Finding("train.json", "loss", "is no finite number", "reduce it to one")
+
+
+def _inferer(bundle: Path, config: str, place: str) -> Any:
+    """What runs the network in a workflow; MONAI's evaluators have one by default."""
+    try:
+        return _built(bundle, config, place)
+    except building.BuildError:  # where it is not missing, the workflow's check says so
+        return SimpleInferer()
 
 
 def _first_value(loss: Any, out: Any, targets: tuple[Tensor, ...]) -> tuple[Tensor | None, str]:

@@ -45,7 +45,7 @@ def _check_one(bundle: Path, scratch: Path, kind: str, paths: list[Path]) -> lis
     def finding(place: str, problem: str, remedy: str = "fix the config") -> Finding:
         return Finding(_file_of(place, paths, bundle), place, problem, remedy)
 
-    with _quiet():
+    with quiet():
         try:
             workflow = ConfigWorkflow(
                 config_file=[str(path) for path in paths],
@@ -55,7 +55,7 @@ def _check_one(bundle: Path, scratch: Path, kind: str, paths: list[Path]) -> lis
                 bundle_root=str(bundle),
                 dataset_dir=str(scratch),
             )
-            _without_data(workflow.parser, scratch)
+            on_cases(workflow.parser, [{"image": "image", "label": "label"}] * _CASES, scratch)
             workflow.parser.parse(reset=True)
         except Exception as error:  # noqa: BLE001  whatever MONAI raises for a broken config
             dead = [finding(place, problem) for place, problem in _dead_macros(paths)]
@@ -76,8 +76,8 @@ def _check_one(bundle: Path, scratch: Path, kind: str, paths: list[Path]) -> lis
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """MONAI tells in its log what is told here in findings."""
+def quiet() -> Iterator[None]:
+    """Keep MONAI from logging what is told here in findings."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -88,11 +88,11 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _without_data(parser: Any, scratch: Path) -> None:
-    """Give every dataset a list of cases that is never read, and compute on the CPU."""
+def on_cases(parser: Any, cases: list[dict[str, str]], scratch: Path) -> None:
+    """Give every dataset these cases, read none of them yet, and compute on the CPU."""
     for place in _DATA:
         if f"{place}#data" in parser:
-            parser[f"{place}#data"] = [{"image": "image", "label": "label"}] * _CASES
+            parser[f"{place}#data"] = cases
         target = str(parser.get(f"{place}#_target_", ""))
         if target.endswith("CacheDataset"):
             parser[f"{place}#cache_rate"] = 0.0

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -79,18 +80,8 @@ def unet3d_2016(
         affine: scale and shift in the batch norms. The paper's count, 19,069,955, is without.
         width: 64 in the paper.
     """
-    features = doubling(width, 4)
-    return GridUNet(
-        spatial_dims=3,
-        in_channels=in_channels,
-        out_channels=out_channels,
-        features=features,
-        mid_features=doubling(width // 2, 4),
-        up_channels=features[1:],
-        up_bias=False,
-        norm=("batch", {"affine": affine}),
-        padding=padding,
-    )
+    norm = ("batch", {"affine": affine})
+    return _unet3d(in_channels, out_channels, width, padding=padding, up_bias=False, norm=norm)
 
 
 def unet_l(
@@ -166,6 +157,50 @@ def unetpp_2018(
     return _nested("unet++", spatial_dims, in_channels, out_channels, width, dropout=dropout)
 
 
+def unetpp_monai(
+    spatial_dims: int = 3,
+    in_channels: int = 1,
+    out_channels: int = 2,
+    features: Sequence[int] = (32, 32, 64, 128, 256),
+) -> GridUNet:
+    """UNet++ as MONAI's ``BasicUNetPlusPlus`` has it by default; takes its weights.
+
+    It differs from the paper in its up-convolutions, norms and activations, and in its widths.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image.
+        out_channels: classes (with softmax) or labels (with sigmoid).
+        features: channels of the five levels. MONAI takes a sixth number, which must be the first.
+    """
+    return GridUNet(
+        spatial_dims=spatial_dims,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        features=features,
+        topology="unet++",
+        up_channels=(features[1], *(width // 2 for width in features[2:])),
+        norm=("instance", {"affine": True}),
+        act=("leakyrelu", {"negative_slope": 0.1}),
+    )
+
+
+def unet3d_genesis_2019(
+    in_channels: int = 1, out_channels: int = 1, *, width: int = 64
+) -> GridUNet:
+    """The 3D U-Net of Models Genesis (Zhou et al. 2019); takes the file ``Genesis_Chest_CT.pt``.
+
+    The authors' norm takes its statistics from the batch in prediction too. For one image at a time
+    that is instance norm, which is used here: an image's mask does not depend on the others.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: classes (with softmax) or labels (with sigmoid).
+        width: 64 in the paper, and for its weights.
+    """
+    return _unet3d(in_channels, out_channels, width, norm=("instance", {"affine": True}))
+
+
 def unet_deepglobe_2018(in_channels: int = 3, out_channels: int = 1, *, width: int = 8) -> GridUNet:
     """The U-Net of seven pools that D-LinkNet is compared with: 39,500,929 parameters.
 
@@ -180,6 +215,19 @@ def unet_deepglobe_2018(in_channels: int = 3, out_channels: int = 1, *, width: i
         up_bias=False,
         up_act="relu",
         head_kernel_size=3,
+    )
+
+
+def _unet3d(in_channels: int, out_channels: int, width: int, **more: Any) -> GridUNet:
+    features = doubling(width, 4)
+    return GridUNet(
+        spatial_dims=3,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        features=features,
+        mid_features=doubling(width // 2, 4),
+        up_channels=features[1:],
+        **more,
     )
 
 

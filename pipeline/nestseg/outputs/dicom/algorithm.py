@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from highdicom.base_content import ContributingEquipment
-from pydicom.sr.codedict import codes
 from pydicom.uid import UID
+
+if TYPE_CHECKING:
+    from highdicom.base_content import ContributingEquipment
 
 MANUFACTURER: Final = "nestseg"
 REVIEW: Final = "Automatic segmentation. Not reviewed by a person."
@@ -68,6 +69,10 @@ class Algorithm:
     @property
     def equipment(self) -> ContributingEquipment:
         """The bundle as processing equipment; the digest of its weights is its serial number."""
+        # Imported here: highdicom costs half a second, and most runs write no DICOM.
+        from highdicom.base_content import ContributingEquipment  # noqa: PLC0415
+        from pydicom.sr.codedict import codes  # noqa: PLC0415
+
         return ContributingEquipment(
             manufacturer=MANUFACTURER,
             purpose_of_reference=codes.DCM.ProcessingEquipment,

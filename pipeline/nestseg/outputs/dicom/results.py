@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from nestseg.outputs.dicom.sr import volume_report, volumes_of
 from nestseg.outputs.dicom.terminology import concept_of
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.disk import sync_folder
-from nestseg_prep.errors import InputError
+from nestseg_prep.errors import InputError, OutputError
 from nestseg_prep.volume import Volume
 
 
@@ -38,7 +38,7 @@ class DicomFiles(NamedTuple):
 
 
 def write_results(
-    mask: Volume,
+    masks: Sequence[Volume],
     ref: SeriesRef,
     volumes_ml: Mapping[str, float],
     names: Mapping[int, str],
@@ -52,7 +52,8 @@ def write_results(
     value before it gets its own.
 
     Args:
-        mask: label map on the grid of the series' volume.
+        masks: on the grid of the series' volume: a label map, or one for each label of ``names``
+            in rising order, where labels may overlap.
         ref: the series that was segmented; its headers are read again.
         volumes_ml: label name → millilitres.
         names: label → name, without the background.
@@ -62,7 +63,8 @@ def write_results(
 
     Raises:
         InputError: no DICOM object can refer to the series, or its headers allow none.
-        OSError: a file cannot be written; nothing is left under the names.
+        OutputError: a file reads back differently.
+        OSError: one cannot be written. Nothing is left under the names.
     """
     files = DicomFiles(
         stem.with_name(f"{stem.name}_seg.dcm"), stem.with_name(f"{stem.name}_sr.dcm")
@@ -71,14 +73,16 @@ def write_results(
     try:
         with quiet(ref.key, "a DICOM SEG and SR"):
             source = read_source(ref)
-            if ref.source is None or mask.shape != ref.shape:
-                msg = f"series {ref.key}: a mask of {mask.shape} on a volume of {ref.shape}"
+            if ref.source is None or masks[0].shape != ref.shape:
+                msg = f"series {ref.key}: a mask of {masks[0].shape} on a volume of {ref.shape}"
                 raise InputError(msg)
-            labels = ref.source.take(mask.array)
+            taken = [ref.source.take(mask.array) for mask in masks]
+            labels = taken[0] if len(taken) == 1 else np.stack([one != 0 for one in taken])
             seg = label_seg(labels, source, names, algorithm, encoding)
             _save(seg, partial.seg)
             written = read_seg(partial.seg)
-            same = np.array_equal(written.labels_on(source), labels)
+            stored = written.labels_on if len(taken) == 1 else written.masks_on
+            same = np.array_equal(stored(source), labels)
             _check(same and written.names == dict(names), files.seg)
 
             report = volume_report(volumes_ml, seg, source, names, algorithm)
@@ -130,4 +134,4 @@ def _save(dataset: Dataset, path: Path) -> None:
 def _check(same: bool, path: Path) -> None:
     if not same:
         msg = f"{path.name}: what was written reads back differently; check the disk"
-        raise InputError(msg)
+        raise OutputError(msg)

@@ -84,9 +84,9 @@ async function guarded(work) {
 
 async function fillStage(row) {
   const stage = document.querySelector("#detail .stage");
-  if (!viewer.works) {
+  if (viewer.lacks) {
     stage.classList.add("empty");
-    say("The viewer needs WebGL 2, which this browser does not offer here; the planes below need nothing.");
+    say(viewer.lacks);
     return;
   }
   const volumes = await source.volumes(row);
@@ -116,7 +116,7 @@ function openCase(row) {
         make("button", { type: "button", id: "close", autofocus: true, onclick: () => dialog.close() }, "Close"))),
     row.reason ? make("p", { class: "notice" }, row.reason) : "",
     make("div", { class: "two" },
-      make("div", {}, viewer.works ? toolbar() : "", stage,
+      make("div", {}, viewer.lacks ? "" : toolbar(), stage,
         picture ? make("img", { class: "planes", src: picture, alt: "Axial, coronal and sagittal plane with the mask's outlines" }) : ""),
       make("div", {}, ...[flagsPanel(row), volumesPanel(row), factsPanel(row)].filter(Boolean))));
   if (!dialog.open) dialog.showModal();

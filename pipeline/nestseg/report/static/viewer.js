@@ -9,8 +9,14 @@ const viewer = {
   opacity: OPACITY,
   view: "slices",
 
-  get works() {
-    if (this.known === undefined) this.known = Boolean(document.createElement("canvas").getContext("webgl2"));
+  /** Why there is no viewer; "" if there is one. */
+  get lacks() {
+    if (this.known === undefined) {
+      if (typeof niivue === "undefined") this.known = "The 3D viewer was not installed: pip install nestseg-bundles, then nestseg report.";
+      else if (!document.createElement("canvas").getContext("webgl2"))
+        this.known = "The viewer needs WebGL 2, which this browser does not offer here; the planes below need nothing.";
+      else this.known = "";
+    }
     return this.known;
   },
 

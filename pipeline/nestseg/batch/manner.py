@@ -1,4 +1,4 @@
-"""How a run of ``nestseg segment`` goes about its work. Imports no torch."""
+"""How a run over a folder goes about its work. Imports no torch."""
 
 from __future__ import annotations
 
@@ -56,17 +56,17 @@ def pool_maker(settings: Settings, manner: Manner) -> Callable[[], Pool]:
 
     def make() -> Pool:
         if manner.workers == 0:
-            from nestseg.batch.in_process import InProcessPool
+            from nestseg.batch.in_process import InProcessPool  # noqa: PLC0415
 
             return InProcessPool(settings)
-        from nestseg.batch.jobs import Limits
+        from nestseg.batch.jobs import Limits  # noqa: PLC0415
 
         limits = Limits(manner.memory_mb, manner.timeout_s)
         if manner.engine is Engine.RAY:
-            from nestseg.batch.ray_pool import RayPool
+            from nestseg.batch.ray_pool import RayPool  # noqa: PLC0415
 
             return RayPool(settings, limits, manner.workers or 0, manner.ray_address)
-        from nestseg.batch.local import LocalPool
+        from nestseg.batch.local import LocalPool  # noqa: PLC0415
 
         return LocalPool(settings, limits, manner.workers or 1)
 
