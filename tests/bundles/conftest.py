@@ -97,10 +97,12 @@ def trunk_set(data_set: Path) -> Path:
     return data_set
 
 
-def enlarge(data_set: Path, mm: float) -> None:
-    """Give the labelled volumes large voxels: they are as large as a part of the body then."""
+@pytest.fixture
+def coarse_set(data_set: Path) -> Path:
+    """The labelled volumes with voxels of 5 mm, as large as a part of the body."""
     for path in data_set.glob("*/*.nii.gz"):
-        write_nifti(Volume(read_nifti(path).array, np.diag([mm, mm, mm, 1.0])), path)
+        write_nifti(Volume(read_nifti(path).array, np.diag([5.0, 5.0, 5.0, 1.0])), path)
+    return data_set
 
 
 @pytest.fixture
@@ -116,11 +118,9 @@ def fitting_data(request: pytest.FixtureRequest) -> Callable[[Path], tuple[Path,
             root = request.getfixturevalue("trunk_set")
             return root, root
         root = request.getfixturevalue("data_set")
-        for mm in (5.0, 3.5):
-            series = scan(root / "images").series
-            if any(one.taken for one in read_info(bundle).selection.decide(series)):
-                break
-            enlarge(root, mm)
+        series = scan(root / "images").series
+        if not any(one.taken for one in read_info(bundle).selection.decide(series)):
+            root = request.getfixturevalue("coarse_set")
         return root, root / "images"
 
     return choose

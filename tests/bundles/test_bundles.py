@@ -42,7 +42,7 @@ def config(bundle: Path, name: str) -> Path:
 
 def test_there_are_bundles() -> None:
     assert [bundle.name for bundle in BUNDLES] == locate.names()
-    assert len(BUNDLES) == 21
+    assert len(BUNDLES) == 19
 
 
 @each_bundle

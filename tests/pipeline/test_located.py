@@ -30,13 +30,24 @@ from tests.pipeline.brightness import ByBrightness
 SHAPE = (52, 44, 36)
 BALLS = ((14, 20, 16), (38, 22, 18))
 """Centres of the left and the right ball."""
+LOCATED = {
+    "_target_": "nestseg.bundle.located.LocatedInferer",
+    "roi_size": "@roi_size",
+    "overlap": "@overlap",
+    "locator": "@locator",
+    "intensity": "@intensity",
+}
 
 
-def make(folder: Path, source: str, centres: list[float], **changes: Any) -> Path:
-    """A bundle whose network knows brightness."""
-    shutil.copytree(locate.find(source) / "configs", folder / "configs")
+def make(folder: Path, centres: list[float], **changes: Any) -> Path:
+    """A bundle whose network knows brightness; with a ``locator``, in what that finds."""
+    shutil.copytree(locate.find("hippocampus_unetpp") / "configs", folder / "configs")
     path = folder / "configs" / "inference.json"
-    config = json.loads(path.read_text()) | changes
+    config = json.loads(path.read_text())
+    if "locator" in changes:
+        config["preprocessing"]["transforms"] = "$@hide_path + @load"
+        config["inferer"] = LOCATED
+    config |= changes
     config["network_def"] = {
         "_target_": "tests.pipeline.brightness.ByBrightness",
         "centres": centres,
@@ -51,7 +62,7 @@ def make(folder: Path, source: str, centres: list[float], **changes: Any) -> Pat
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle that finds two balls, and in each a shell and a core."""
     home = tmp_path_factory.mktemp("located")
-    locator = make(home / "balls", "hippocampus_unetpp", [0.0, 1050.0, 2050.0], intensity=[])
+    locator = make(home / "balls", [0.0, 1050.0, 2050.0], intensity=[])
     metadata = locator / "configs" / "metadata.json"
     facts = json.loads(metadata.read_text())
     names = {"0": "background", "1": "dark ball", "2": "bright ball"}
@@ -59,7 +70,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     metadata.write_text(json.dumps(facts))
     fine = make(
         home / "shells",
-        "hippocampus_whole_head",
         [0.0, 0.93, 1.0],
         selection={"_target_": "nestseg_prep.selection.Selection", "modalities": ["MR"]},
         intensity=[{"_target_": "ScaleIntensityd", "keys": "image"}],  # of the box, not the scan
@@ -194,7 +204,7 @@ def test_monai_gives_the_same_mask(bundle: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_locator_is_one_clear_line(tmp_path: Path, entry: Any) -> None:
-    folder = make(tmp_path / "bad", "hippocampus_whole_head", [0.0, 1.0, 2.0], locator=entry)
+    folder = make(tmp_path / "bad", [0.0, 1.0, 2.0], locator=entry)
     with pytest.raises(InputError, match=r"^bad: `locator` of its config must hold"):
         read_info(folder)
 
@@ -204,7 +214,6 @@ def test_a_label_that_the_locator_lacks_is_named(bundle: Path, tmp_path: Path) -
     regions = {"left": "square", "right": "bright ball"}
     folder = make(
         tmp_path / "odd",
-        "hippocampus_whole_head",
         [0.0, 1.0, 2.0],
         locator=entry | {"regions": regions},
     )
@@ -217,7 +226,7 @@ def test_two_regions_of_one_label_are_its_left_and_its_right_piece(
     bundle: Path, tmp_path: Path, axes: tuple[int, ...], signs: tuple[int, ...]
 ) -> None:
     entry = json.loads((bundle / "configs" / "inference.json").read_text())["locator"]
-    locator = make(tmp_path / "either", "hippocampus_unetpp", [0.0, 1550.0, 9e4], intensity=[])
+    locator = make(tmp_path / "either", [0.0, 1550.0, 9e4], intensity=[])
     trust.remember(locator)
     regions = dict.fromkeys(("left", "right"), "anterior hippocampus")
     folder = shutil.copytree(bundle, tmp_path / "fine")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from nestseg.batch.manner import Manner
 from nestseg.batch.read import read_view
 from nestseg.batch.states import State
 from nestseg.cli import segment_all
-from nestseg.batch.manner import Manner
 from nestseg_prep.dicom.references import SeriesRef
 from nestseg_prep.errors import InputError
 from nestseg_prep.phantom import Phantom, write
@@ -32,7 +32,7 @@ def series(
 HOSPITAL = {
     "head, T1": (
         series("MR", "BRAIN", (160, 256, 256), (1.0, 1.0, 1.0)),
-        {"hippocampus_whole_head"},
+        set(),
     ),
     "head, thick slices": (
         series("MR", "HEAD", (256, 256, 28), (0.9, 0.9, 5.0)),
@@ -68,10 +68,10 @@ def test_every_series_gets_its_bundles_and_none_of_the_others(name: str) -> None
 
 def test_who_narrows_the_bundles_vouches_for_series_that_do_not_name_their_body_part() -> None:
     refs = [HOSPITAL["no body part"][0], HOSPITAL["volume in a NIfTI file"][0]]
-    fits = segment_all.fitting(refs, segment_all.selections("heart,head"))
-    assert list(fits) == ["heart_cine", "hippocampus_whole_head"]
+    fits = segment_all.fitting(refs, segment_all.selections("heart,abdomen"))
+    assert list(fits) == ["heart_cine", "abdomen_mr"]
     assert [one.taken for one in fits["heart_cine"]] == [True, False]
-    assert [one.taken for one in fits["hippocampus_whole_head"]] == [False, True]
+    assert [one.taken for one in fits["abdomen_mr"]] == [True, False]
 
 
 def test_bundles_for_pictures_and_those_that_another_replaces_run_by_name_only() -> None:
@@ -79,7 +79,7 @@ def test_bundles_for_pictures_and_those_that_another_replaces_run_by_name_only()
     assert "hippocampus_unet3d" not in usual
     assert not [name for name in usual if name.startswith(("nuclei", "em_"))]
     assert segment_all.names("hippocampus_unet3d") == ["hippocampus_unet3d"]
-    assert segment_all.names("hippocampus") == ["hippocampus_unetpp", "hippocampus_whole_head"]
+    assert segment_all.names("hippocampus") == ["hippocampus_unetpp"]
     with pytest.raises(InputError, match="--only spleen: no bundle is called so; there are"):
         segment_all.names("spleen")
 

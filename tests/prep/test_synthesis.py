@@ -38,7 +38,6 @@ def synthesiser(seed: int = 0, **changes: Any) -> RandImageFromLabelsd:
         "size": SIZE,
         "step": 2.0,
         "brightness": [None, 0.4, 0.4, 0.8, None],
-        "typical": 0,
     }
     made = RandImageFromLabelsd("label", **options | changes)
     made.set_random_state(seed)
@@ -50,7 +49,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Nothing is random but the contrast; the test turns on what it looks at."""
     for name in ("ROTATION", "SCALING", "SHEARING", "ELASTIC_MM", "BIAS"):
         monkeypatch.setattr(synthesis, name, 0.0)
-    for name in ("STRIPPED", "THICK", "MIRRORED", "DARK_AIR"):
+    for name in ("STRIPPED", "THICK", "MIRRORED", "TYPICAL", "DARK_AIR"):
         monkeypatch.setattr(synthesis, name, 0.0)
     monkeypatch.setattr(synthesis, "BLUR", (0.05, 0.05))
     return monkeypatch
@@ -111,8 +110,9 @@ def test_each_structure_has_one_brightness_and_its_mirror_image_the_same(
     assert abs(inside[0].mean() - inside[1].mean()) < 0.05
 
 
-def test_as_many_images_as_asked_for_are_near_the_typical_contrast() -> None:
-    drawn = synthesiser(typical=1)
+def test_half_of_the_images_are_near_the_typical_contrast(plain: pytest.MonkeyPatch) -> None:
+    plain.setattr(synthesis, "TYPICAL", 1.0)
+    drawn = synthesiser()
     means = np.array([drawn._contrast()[0] for _ in range(50)])
     assert np.abs(means[:, 3] - 0.8).max() < 0.3
     assert means[:, 4].std() > 0.2  # no typical brightness

@@ -35,8 +35,9 @@ THICKEST: Final = 4.0
 """The thickest slices, in voxels of the image."""
 BIAS: Final = 0.4
 """Largest standard deviation of the logarithm of the bias field."""
-STRIPPED, THICK, MIRRORED, DARK_AIR = 0.3, 0.4, 0.5, 0.8
-"""How often the skull is absent, slices are thick, the head is mirrored, and the air is black."""
+STRIPPED, THICK, MIRRORED, TYPICAL, DARK_AIR = 0.3, 0.4, 0.5, 0.5, 0.8
+"""How often the skull is absent, slices are thick, the head is mirrored, the contrast is near the
+typical one, and the air is black."""
 
 
 class RandImageFromLabelsd(Randomizable, MapTransform):
@@ -57,8 +58,7 @@ class RandImageFromLabelsd(Randomizable, MapTransform):
         size: shape of the patch in voxels.
         step: voxels of the map for one of the patch.
         brightness: of each structure in a typical contrast, from 0 to 1; ``None`` where there is
-            none.
-        typical: how many of the images are near that contrast; the others are drawn freely.
+            none. Half of the images are near it, the others are drawn freely.
         image_key: where the image goes.
 
     Raises:
@@ -76,7 +76,6 @@ class RandImageFromLabelsd(Randomizable, MapTransform):
         size: Sequence[int],
         step: float,
         brightness: Sequence[float | None],
-        typical: float = 0.5,
         image_key: str = "image",
     ) -> None:
         super().__init__(keys)
@@ -84,7 +83,6 @@ class RandImageFromLabelsd(Randomizable, MapTransform):
             raise ValueError(f"{len(structures)} structures, {len(brightness)} of brightness")
         self.classes, self.inside = classes, inside
         self.size, self.step, self.image_key = tuple(size), step, image_key
-        self.typical = typical
         self.brightness = np.array([np.nan if b is None else b for b in brightness])
         self.numbers = structure_numbers(structures)
         self.mirror = np.arange(len(structures))
@@ -147,7 +145,7 @@ class RandImageFromLabelsd(Randomizable, MapTransform):
         means = self.R.uniform(0, 1, count)
         deviations = self.R.uniform(0.01, 0.1, count)
         near = self.brightness + self.R.normal(0, 0.06, count)
-        if self.R.random() < self.typical:
+        if self.R.random() < TYPICAL:
             means = np.where(np.isnan(near), means, near)
         means, deviations = means[self.first], deviations[self.first]
         stripped, dark = self.R.random() < STRIPPED, self.R.random() < DARK_AIR

@@ -3,7 +3,7 @@
 A bundle whose network knows crops takes whole scans if its inference config names a locator::
 
     "locator": {
-        "bundle": "hippocampus_locator",
+        "bundle": "my_locator",
         "margin_mm": 6,
         "regions": {"left": "hippocampus", "right": "hippocampus"}
     }
