@@ -181,7 +181,7 @@ class Selection:
                 _unknown("body part", self.body_parts),
             ]
         if not self.unnamed and not ref.body_part_said:
-            found.append(Check("body part", False, "not named", "named by the header"))
+            found.append(Check("body part", False, "not named", "series that name it"))
         found += [
             _matches("plane", ref.orientation or "", self.planes),
             _within("slice distance", [_slices(ref)[1]], self.slice_mm, "mm"),
