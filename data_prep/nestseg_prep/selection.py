@@ -96,6 +96,8 @@ class Selection:
         quantities: what values of CT and MR images are: names of ``kinds.QUANTITIES``, an empty
             text for plain ones (Hounsfield units, magnitude). Where ``modalities`` are given and
             this is not, plain ones alone are taken.
+        unnamed: series that do not name their body part are taken too, where the other rules admit
+            them: NIfTI files, and DICOM series without BodyPartExamined.
         one_per_study: of the series of a study that pass, take one: the first by these marks in
             turn, out of ``thinnest``, ``most_slices`` and ``newest``.
 
@@ -121,6 +123,7 @@ class Selection:
         descriptions: Sequence[str] | None = None,
         not_descriptions: Sequence[str] | None = None,
         quantities: Sequence[str] | None = None,
+        unnamed: bool = True,
         one_per_study: Sequence[str] | None = None,
     ) -> None:
         self.modalities = _texts("modalities", modalities)
@@ -133,6 +136,7 @@ class Selection:
         self.descriptions = _texts("descriptions", descriptions)
         self.not_descriptions = _texts("not_descriptions", not_descriptions)
         self.quantities = _texts("quantities", quantities, ("", *kinds.QUANTITIES))
+        self.unnamed = bool(unnamed)
         self.one_per_study = _texts("one_per_study", one_per_study, tuple(_MARKS))
 
     @classmethod
@@ -176,6 +180,8 @@ class Selection:
                 _unknown("modality", self.modalities),
                 _unknown("body part", self.body_parts),
             ]
+        if not self.unnamed and not ref.body_part_said:
+            found.append(Check("body part", False, "not named", "series that name it"))
         found += [
             _matches("plane", ref.orientation or "", self.planes),
             _within("slice distance", [_slices(ref)[1]], self.slice_mm, "mm"),
@@ -244,6 +250,7 @@ RULES: Final = (
     "descriptions",
     "not_descriptions",
     "quantities",
+    "unnamed",
     "pictures",
     "one_per_study",
 )

@@ -15,7 +15,7 @@ from nestseg.batch.jobs import Settings
 from nestseg.batch.manner import Manner, pool_maker
 from nestseg.bundle import locate, trust
 from nestseg.bundle.bundle import Bundle, load_bundle
-from nestseg.bundle.info import read_info
+from nestseg.bundle.info import WEIGHTS, read_info, weights_digest
 from nestseg.bundle.options import SegmentOptions
 from nestseg.outputs.dicom.encoding import Encoding
 from nestseg.pruning.level import resolved
@@ -142,8 +142,19 @@ def run_folder(
         if settings.rtstruct:  # not mentioned otherwise: outputs of earlier versions stay valid
             options["rtstruct"] = True
         ensemble = settings.options.ensemble
-        digest = digests.settings_digest((settings.bundle, *ensemble), inputs.rules, options)
-        shown = options | {"ensemble": [one.name for one in ensemble]}
+        members, shown = [settings.bundle, *ensemble], dict(options)
+        shown["ensemble"] = [one.name for one in ensemble]
+        if locator := read_info(settings.bundle).locator:
+            folder = locate.find(locator.bundle)
+            members.append(folder)
+            weights = weights_digest(folder, WEIGHTS)
+            version = read_info(folder).version
+            shown["locator"] = {
+                "name": folder.name,
+                "version": version,
+                "weights_sha256": weights,
+            }
+        digest = digests.settings_digest(members, inputs.rules, options)
         order = session.Order(out, inputs, digest, shown, manner.shard, retry=manner.retry)
         return session.run(order, pool_maker(settings, manner), tell, stop=stop)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from nestseg.batch import schema
 from nestseg.batch.states import Cause, Facts, Flag, Output, State
-from nestseg.batch.view import CaseRow, RunHeader, RunView
+from nestseg.batch.view import CaseRow, RunHeader, RunView, side_by_side
 from nestseg_prep.errors import InputError
 
 
@@ -17,13 +17,15 @@ def read_view(out: Path, *, only: Path | None = None) -> RunView:
     """Everything that the journals of an output folder say now.
 
     Args:
-        out: the folder.
+        out: the folder; of several bundles, the folder that holds one for each.
         only: one of its journals; ``None`` for all.
 
     Raises:
         InputError: there is no journal, or one of them is damaged or cannot be read now.
     """
     paths = [only] if only else schema.journals_in(out)
+    if not paths and (runs := runs_in(out)):
+        return side_by_side({folder.name: read_view(folder) for folder in runs})
     if not paths:
         raise InputError(f"{out}: no journal; give the --out folder of `nestseg segment`")
     headers, rows = [], []
@@ -39,6 +41,13 @@ def read_view(out: Path, *, only: Path | None = None) -> RunView:
         rows += found
     rows.sort(key=lambda one: one[0])
     return RunView(_merged(headers), tuple(row for _, row in rows))
+
+
+def runs_in(out: Path) -> list[Path]:
+    """The output folders of several bundles in a folder that has no journal itself."""
+    if schema.journals_in(out) or not out.is_dir():
+        return []
+    return sorted(path for path in out.iterdir() if path.is_dir() and schema.journals_in(path))
 
 
 def _unreadable(path: Path, error: sqlite3.Error) -> InputError:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import asdict, dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nestseg.batch.states import Cause, Facts, Flag, Output, State
@@ -150,3 +151,54 @@ class RunView:
             "header": self.header.to_json(),
             "rows": [row.to_json() for row in self.rows],
         }
+
+
+def side_by_side(views: Mapping[str, RunView]) -> RunView:
+    """The runs of several bundles as one.
+
+    Cases and their files are called after their bundle too. A series that no bundle took has one
+    row, with the reason of each.
+
+    Args:
+        views: bundle → its run, whose files lie in a folder of that name; at least one.
+    """
+    headers = [view.header for view in views.values()]
+    names = dict.fromkeys(name for header in headers for name in header.labels.values())
+    starts = [header.started for header in headers if header.started]
+    ends = [header.finished for header in headers]
+    header = replace(
+        headers[0],
+        bundle={"name": ", ".join(views)},
+        labels=dict(enumerate(names, start=1)),
+        started=min(starts, default=None),
+        finished=max(end for end in ends if end) if all(ends) else None,
+        scanned=all(header.scanned for header in headers),
+    )
+    return RunView(header, (*_cases(views), *_left_out(views)))
+
+
+_LEFT_OUT = (State.REFUSED, State.UNFIT)
+
+
+def _cases(views: Mapping[str, RunView]) -> Iterator[CaseRow]:
+    for bundle, view in views.items():
+        for row in view.rows:
+            if row.state not in _LEFT_OUT:
+                files = tuple(replace(one, path=f"{bundle}/{one.path}") for one in row.outputs)
+                name, key = f"{bundle}/{row.name}", f"{bundle}/{row.key}"
+                yield replace(row, name=name, key=key, outputs=files)
+
+
+def _left_out(views: Mapping[str, RunView]) -> Iterator[CaseRow]:
+    """Series that no bundle took."""
+    seen: dict[str, list[tuple[str, CaseRow]]] = defaultdict(list)
+    for bundle, view in views.items():
+        for row in view.rows:
+            seen[row.key].append((bundle, row))
+    for rows in seen.values():
+        if all(row.state in _LEFT_OUT for _, row in rows):
+            reasons = dict.fromkeys(
+                row.reason if row.state is State.REFUSED else f"{bundle}: {row.reason}"
+                for bundle, row in rows
+            )
+            yield replace(rows[0][1], reason="; ".join(reasons))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import yaml
 
 from nestseg.bundle import locate, manifest
+from nestseg.bundle.locator import Locator
 from nestseg.bundle.options import SegmentOptions
 from nestseg.outputs.dicom.algorithm import Algorithm
 from nestseg.outputs.plausibility import Expected, expectations, uncertainty_limit
@@ -79,6 +80,7 @@ class BundleInfo:
             (``nestseg.outputs.dicom.terminology``).
         expected: label value → what its structure looks like, where the metadata say so.
         uncertainty_at_most: the largest uncertainty of its validation cases, where it was measured.
+        locator: what finds the structures in a whole scan, where its network knows crops alone.
         weights_sha256: of the file that its weights come from; ``""`` before they are loaded.
     """
 
@@ -92,6 +94,7 @@ class BundleInfo:
     overlap: bool = False
     expected: dict[int, Expected] = field(default_factory=dict)
     uncertainty_at_most: float | None = None
+    locator: Locator | None = None
     weights_sha256: str = ""
 
     @property
@@ -220,16 +223,21 @@ def described(name: str, metadata: dict[str, Any], config: dict[str, Any]) -> Bu
     Raises:
         InputError: labels, rules or expectations are wrong; the line says which.
     """
+    labels, expected = _labels(metadata, config), expectations(metadata)
+    if locator := Locator.of(config, name):
+        expected = locator.per_region(expected, len(labels))
+        labels = locator.labels(labels)
     return BundleInfo(
         name=name,
         version=str(metadata["version"]),
-        labels=_checked(name, _labels(metadata, config)),
+        labels=_checked(name, labels),
         selection=_selection(name, metadata, config),
         metadata=metadata,
         config=config,
         segment_codes=metadata.get("segment_codes") or {},
-        expected=expectations(metadata),
+        expected=expected,
         uncertainty_at_most=uncertainty_limit(metadata),
+        locator=locator,
     )
 
 

@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,7 +40,13 @@ Folder = Annotated[Path, typer.Argument(help="Folder with DICOM and NIfTI files,
 Paths = Annotated[list[Path], typer.Argument(help="Folders or files, DICOM or NIfTI.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if missing.")]
 Bundle = Annotated[
-    str, typer.Option("--bundle", "-b", help="Name of a bundle of nestseg, or a bundle folder.")
+    str,
+    typer.Option(
+        "--bundle",
+        "-b",
+        help="Name of a bundle of nestseg, or a bundle folder. Default: for each series, every "
+        "bundle of nestseg that fits it.",
+    ),
 ]
 _ADDRESSES = (
     "dicom://AET@host:port, dicoms://AET@host:port (TLS), dicomweb://host:port/path or "
@@ -168,8 +174,11 @@ def segment(  # noqa: PLR0913  one for each option
         list[Path] | None, typer.Argument(help="Folders or files, DICOM or NIfTI.")
     ] = None,
     *,
-    bundle: Bundle,
     out: Out,
+    bundle: Bundle = "",
+    only: Annotated[
+        str, typer.Option(help="Without --bundle: comma-separated parts of bundles' names.")
+    ] = "",
     select: Select = None,
     one_per_study: OnePerStudy = False,
     fill_missing: FillMissing = False,
@@ -267,7 +276,7 @@ def segment(  # noqa: PLR0913  one for each option
         bool, typer.Option("--show-phi", help="Name files in these lines (patient data).")
     ] = False,
 ) -> None:
-    """Segment every series that fits the bundle; masks lie on the source voxels.
+    """Segment every series by the bundles that fit it; masks lie on the source voxels.
 
     The same command goes on where it was stopped, and does nothing twice.
     """
@@ -275,7 +284,9 @@ def segment(  # noqa: PLR0913  one for each option
     from nestseg.cli import amounts
     from nestseg.cli.choice import selection as chosen
     from nestseg.cli.network import Pacs, Source
+    from nestseg.cli.segment import run as run_one
     from nestseg.cli.segment import run_with_pacs
+    from nestseg.cli.segment_all import run as run_all
     from nestseg.pacs.tls import Tls
 
     options = amounts.options(tta, level, ensemble)
@@ -298,26 +309,27 @@ def segment(  # noqa: PLR0913  one for each option
         engine=engine,
         ray_address=ray_address,
     )
-    selection = chosen(bundle, select, one_per_study=one_per_study)
+    common: dict[str, Any] = {
+        "trust": trust,
+        "dicom": seg_type if dicom or rtstruct or send_to else None,  # what is sent is DICOM
+        "rtstruct": rtstruct,
+        "rules": Rules(fill_missing, min_slices, regroup),
+        "options": options,
+        "budget": amounts.budget(budget_ms, budget_mb),
+        "manner": manner,
+    }
+    modalities = None
+    amounts.check_bundle(bundle, only, select, ensemble)
+    if bundle:
+        selection = chosen(bundle, select, one_per_study=one_per_study)
+        modalities = selection.modalities
+        run = partial(run_one, bundle_name=bundle, out=out, selection=selection, **common)
+    else:
+        run = partial(run_all, out=out, only=only, one_per_study=one_per_study, **common)
     wanted = Source(source, study, series, match or ()) if source else None
     tls = Tls(certificate, key, ca)
     pacs = Pacs(wanted, deidentify=deidentify, send_to=send_to, tls=tls)
-    raise typer.Exit(
-        run_with_pacs(
-            paths or [],
-            bundle,
-            out,
-            selection,
-            pacs,
-            trust=trust,
-            dicom=seg_type if dicom or rtstruct or send_to else None,  # what is sent is DICOM
-            rtstruct=rtstruct,
-            rules=Rules(fill_missing, min_slices, regroup),
-            options=options,
-            budget=amounts.budget(budget_ms, budget_mb),
-            manner=manner,
-        )
-    )
+    raise typer.Exit(run_with_pacs(paths or [], run, out, modalities, pacs, manner))
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nestseg.bundle.options import SegmentOptions, Tta, read_level
@@ -73,3 +74,16 @@ def budget(ms: float | None, mb: float | None) -> Rule | None:
     from nestseg.pruning.choice import Rule
 
     return None if ms is None and mb is None else Rule(budget_ms=ms, budget_mb=mb)
+
+
+def check_bundle(bundle: str, only: str, select: Path | None, ensemble: str) -> None:
+    """Pass if options that need ``--bundle``, or go without it, are given so.
+
+    Raises:
+        InputError: one is not.
+    """
+    if bundle and only:
+        raise InputError("--only narrows the bundles that are tried without --bundle; drop one")
+    for option, given in (("--select", select), ("--ensemble", ensemble)):
+        if given and not bundle:
+            raise InputError(f"{option} is for one bundle; name it with --bundle")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nestseg.batch.manner import Manner
 from nestseg.batch.stops import ExitCode, StopError
@@ -16,6 +16,8 @@ from nestseg_prep.dicom.rules import SAFE, Rules
 from nestseg_prep.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from nestseg.batch.jobs import Settings
     from nestseg.batch.session import Ending
     from nestseg.cli.network import Pacs
@@ -111,21 +113,21 @@ def _settings(
 
 def run_with_pacs(
     paths: list[Path],
-    bundle_name: str,
+    segment: Callable[[list[Path]], int],
     out: Path,
-    selection: Selection,
+    modalities: Sequence[str] | None,
     pacs: Pacs,
-    **options: Any,
+    manner: Manner,
 ) -> int:
     """Segment what lies below ``paths`` or is fetched, and send the results.
 
     Args:
         paths: folders or files; none where series are fetched.
-        bundle_name: with what.
+        segment: segments what lies below paths; as :func:`run`.
         out: made if missing.
-        selection: which series.
+        modalities: of what is fetched; ``None`` for all.
         pacs: where series come from and results go.
-        options: as for :func:`run`.
+        manner: as for a run.
 
     Returns:
         As :func:`run`; 1 also if a result was not stored.
@@ -139,20 +141,21 @@ def run_with_pacs(
 
     address = network.check_address(pacs.send_to, pacs.tls)
     if pacs.source:
-        with network.fetched(pacs.source, out, selection.modalities, pacs.tls) as folder:
-            code = run([folder], bundle_name, out, selection=selection, **options)
+        with network.fetched(pacs.source, out, modalities, pacs.tls) as folder:
+            code = segment([folder])
     else:
-        code = run(paths, bundle_name, out, selection=selection, **options)
+        code = segment(paths)
     if code not in (ExitCode.ALL_DONE, ExitCode.SOME_FAILED):
         return code
     if pacs.deidentify:
+        from nestseg.batch.read import runs_in
         from nestseg.batch.session import restamp
         from nestseg.cli.deidentify import results
 
-        results(out)
-        manner: Manner = options.get("manner") or Manner()
         try:
-            restamp(out, manner.shard)
+            for folder in runs_in(out) or [out]:
+                results(folder)
+                restamp(folder, manner.shard)
         except StopError as error:
             progress.say_end(f"{out}: {error}", error.code, as_json=manner.log_json)
             return error.code
@@ -177,7 +180,7 @@ def _report(ending: Ending, first: Path, out: Path, stop: signals.Stop, *, dicom
     done = sum(row.state is State.DONE for row in cases)
     tables.console.print(
         f"{done} of {len(cases)} cases done; masks and previews in {out}, "
-        f"record in {out / FILE_NAME}, {_page(out)}"
+        f"record in {out / FILE_NAME}, {write_report(out)}"
     )
     if not ending.finished:
         return 128 + stop.number
@@ -185,7 +188,7 @@ def _report(ending: Ending, first: Path, out: Path, stop: signals.Stop, *, dicom
     return ExitCode.ALL_DONE if complete else ExitCode.SOME_FAILED
 
 
-def _page(out: Path) -> str:
+def write_report(out: Path) -> str:
     """Write the report; without one, every result is there all the same."""
     from nestseg import report
 

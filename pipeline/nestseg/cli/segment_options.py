@@ -12,7 +12,7 @@ from nestseg.cli import amounts
 from nestseg_prep.dicom.rules import SAFE, Rules
 from nestseg_prep.errors import InputError
 
-_NOT_HERE = ("paths", "source", "study", "series", "match", "shard")
+_NOT_HERE = ("paths", "only", "source", "study", "series", "match", "shard")
 
 
 @dataclass(frozen=True)

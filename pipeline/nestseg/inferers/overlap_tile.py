@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from operator import gt
-from typing import Any
+from typing import Any, Self
 
 from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type, convert_to_tensor
@@ -151,8 +152,7 @@ class OverlapTileInferer(Inferer):
         if factor <= 1:
             return self
         largest = tuple(int(n * factor) for n in self.roi_size_max or self.roi_size)
-        rest = (self.sw_batch_size, self.background_at_most, self.memory_mb)
-        return OverlapTileInferer(self.roi_size, self.overlap, *rest, largest)
+        return self._changed(roi_size_max=largest)
 
     def gentler(self, geometry: Geometry) -> OverlapTileInferer:
         """One that needs half the memory: half a tile, cut across its longest axis, one a pass.
@@ -165,7 +165,15 @@ class OverlapTileInferer(Inferer):
         half = min(size, max(axis.input_within(size // 2), _smallest(axis)))
         roi_size = (*self.roi_size[:longest], half, *self.roi_size[longest + 1 :])
         memory_mb = None if self.memory_mb is None else self.memory_mb / 2
-        return OverlapTileInferer(roi_size, self.overlap, 1, self.background_at_most, memory_mb)
+        return self._changed(
+            roi_size=roi_size, sw_batch_size=1, memory_mb=memory_mb, roi_size_max=None
+        )
+
+    def _changed(self, **attributes: Any) -> Self:
+        """The same inferer with other attributes."""
+        changed = copy.copy(self)
+        vars(changed).update(attributes)
+        return changed
 
 
 def _smallest(axis: AxisGeometry) -> int:

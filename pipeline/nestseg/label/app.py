@@ -82,11 +82,11 @@ class NestsegApp(MONAILabelApp):
         return dict(self._tasks)
 
     def init_trainers(self) -> dict[str, Any]:
-        """One task per bundle that can be trained."""
+        """One task per bundle that can be trained on whole images, without a locator."""
         return {
             name: FineTune(bundle, self._work)
             for name, bundle in self._bundles.items()
-            if (bundle / "configs" / "train.json").is_file()
+            if (bundle / "configs" / "train.json").is_file() and not read_info(bundle).locator
         }
 
     def init_scoring_methods(self) -> dict[str, Any]:
