@@ -32,7 +32,10 @@ ITEMS = {
     "dicom_quirks/ct_ge_tilt_variable_gap": (1, set()),
     "dicom_quirks/ct_monai_4": (0, {Code.MISSING_SLICE}),
     "dicom_quirks/ct_notavolume": (0, {Code.SAME_POSITION}),
-    "dicom_quirks/ct_seg_dcmqi_24x38x3": (2, {Code.NOT_AN_IMAGE_VOLUME}),
+    "dicom_quirks/ct_seg_dcmqi_24x38x3": (
+        3,
+        {Code.NOT_AN_IMAGE_VOLUME},
+    ),  # also its label: an NRRD that does not say so
     "dicom_quirks/ct_seg_dcmqi_liver": (1, {Code.NOT_AN_IMAGE_VOLUME}),
     "dicom_quirks/ct_siemens_gantry_tilt_4": (1, set()),
     "dicom_quirks/ct_torchio_17": (1, set()),
