@@ -78,7 +78,9 @@ class Model:
                 data = self.preprocessing(given)
             except RuntimeError as error:  # MONAI wraps what a transform raises
                 root = root_cause(error)
-                raise (root if isinstance(root, InputError) else error) from None
+                if isinstance(root, InputError):
+                    raise root from None
+                raise
         if not isinstance(data, dict):  # of transforms that take arrays
             data = {"image": data}
         return data, data["image" if "image" in data else self.entrance.key]
