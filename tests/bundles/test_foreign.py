@@ -352,12 +352,13 @@ def test_labels_that_overlap_are_written_as_a_file_each_and_as_segments_that_ove
     case_of = load_bundle(bundle)
     assert case_of.info.overlap
     job = Job("head", ref, 1, tmp_path / "staging")
-    outcome = run_case(job, case_of, Settings(bundle, encoding))
+    outcome = run_case(job, case_of, Settings(bundle, encoding, rtstruct=True))
     assert outcome.cause is None, outcome.reason
     notes = [note for note in outcome.facts.notes if "BINARY" in note]
     assert len(notes) == (encoding is Encoding.LABELMAP)
     files = {one.role: tmp_path / "staging" / one.path for one in outcome.outputs}
-    assert set(files) == {"mask-1", "mask-2", "mask-3", "preview", "snapshot", "seg", "sr"}
+    results = {"seg", "sr", "rtstruct"}
+    assert set(files) == {"mask-1", "mask-2", "mask-3", "preview", "snapshot", *results}
     image = read_volume(ref)
     masks = [found.array for found in opened(bundle).predict(image).masks]
     volumes = outcome.facts.volumes_ml
@@ -373,6 +374,8 @@ def test_labels_that_overlap_are_written_as_a_file_each_and_as_segments_that_ove
     source = read_source(ref)
     expected = np.stack([ref.source.take(mask) != 0 for mask in masks])  # type: ignore[union-attr]
     np.testing.assert_array_equal(read_seg(files["seg"]).masks_on(source), expected)
+    assert {one["dice"] for one in outcome.facts.contours.values()} == {1.0}
+    assert list(outcome.facts.contours) == names
     drawn = opened(bundle).predict(image).to_draw().array
     smallest = min(range(3), key=lambda k: np.count_nonzero(masks[k]))
     np.testing.assert_array_equal(drawn == smallest + 1, masks[smallest] != 0)

@@ -134,7 +134,7 @@ def test_other_readers_get_the_mask_back_from_the_contours(kind, tmp_path):
     assert not set(large) & set(departures(compared))
 
 
-@pytest.mark.parametrize("kind", ["axial", "reversed", "oblique"])
+@pytest.mark.parametrize("kind", ["axial", "reversed", "oblique", "sagittal"])
 def test_plastimatch_gets_the_mask_back_from_the_contours(kind, tmp_path):
     if shutil.which("plastimatch") is None:
         pytest.skip("no plastimatch here: apt-get install plastimatch")
