@@ -115,7 +115,11 @@ def test_an_ignored_label_and_regions_keep_their_values_and_names(
     folder.dataset |= {"labels": labels, "regions_class_order": [3, 1, 2]}
     import_model(folder.write(), tmp_path / "tumour")
     bundle = load_bundle(tmp_path / "tumour")
-    assert bundle.info.labels == {1: "core", 2: "small", 3: "whole"}
+    assert bundle.info.labels == {
+        1: "core without small",
+        2: "small",
+        3: "whole without core and small",
+    }
     assert set(np.unique(bundle.predict(image()).mask.array)) <= {0, 1, 2, 3}
     found = checks.check(tmp_path / "tumour")
     assert not findings.failing(found, strict=False), [one.line for one in found]

@@ -64,10 +64,12 @@ class LoadVolumed(MapTransform):
                 volume = labels_on(volume, first)
             affine = torch.from_numpy(volume.affine)
             images = [volume.image, *(other.image for other, _ in channels[1:])]
-            kept = self.narrow and all(image.dtype == images[0].dtype for image in images)
-            kept = kept and images[0].dtype in _NARROW
+            kinds = {image.dtype for image in images}
+            kept = self.narrow and len(kinds) == 1 and kinds <= {np.dtype(one) for one in _NARROW}
             kind = images[0].dtype if kept else np.float32
-            array = np.stack([np.ascontiguousarray(image, dtype=kind) for image in images])
+            array = np.empty((len(images), *volume.shape), kind)
+            for channel, image in zip(array, images, strict=True):
+                channel[...] = image
             d[key] = MetaTensor(
                 torch.from_numpy(array),
                 affine=affine,

@@ -123,7 +123,7 @@ def _with_channels(model: Model) -> Model:
     """A model that knows which values its postprocessing gives, and the names of these."""
     named, channels = model.info.named_channels, model.info.output_channels
     channels = channels or len(named)
-    if channels == 1 and len(named) > 1:  # the names are those of values
+    if model.info.names_values or (channels == 1 and len(named) > 1):  # names of values
         return model
     background = has_background(named)
     meaning = label_trial.try_channels(model.postprocessing, channels, background=background)

@@ -107,6 +107,11 @@ class BundleInfo:
         return _named_channels(self.metadata, self.config)
 
     @property
+    def names_values(self) -> bool:
+        """Whether ``label_def`` says what the values of a mask are, beside ``channel_def``."""
+        return bool(_named_values(self.metadata))
+
+    @property
     def output_channels(self) -> int:
         """How many channels the network gives, as the metadata say it; 0 where they do not."""
         return _output_channels(self.metadata)
@@ -341,8 +346,7 @@ def _labels(metadata: dict[str, Any], config: dict[str, Any]) -> dict[int, str]:
     1, and so on. Without names they are made up of the number of channels. Where ``label_def`` is
     there beside ``channel_def``, it says what the values are.
     """
-    output = _tensor(metadata, "outputs", "pred")
-    if output.get("channel_def") and (values := _numbered(output.get("label_def"))):
+    if values := _named_values(metadata):
         return {value: name for value, name in values.items() if value}
     channels = _named_channels(metadata, config) or {
         value: f"label {value}" for value in range(1, max(_output_channels(metadata), 2))
@@ -350,6 +354,11 @@ def _labels(metadata: dict[str, Any], config: dict[str, Any]) -> dict[int, str]:
     if 0 not in channels or has_background(channels):
         return {value: name for value, name in channels.items() if value}
     return {channel + 1: name for channel, name in channels.items()}
+
+
+def _named_values(metadata: dict[str, Any]) -> dict[int, str]:
+    output = _tensor(metadata, "outputs", "pred")
+    return _numbered(output.get("label_def")) if output.get("channel_def") else {}
 
 
 def _named_channels(metadata: dict[str, Any], config: dict[str, Any]) -> dict[int, str]:

@@ -272,7 +272,9 @@ def _metadata(made: Imported, names: Mapping[int, str], codes: Mapping[str, Any]
     inputs = [plain_text(name, f"channel {k}") for k, name in enumerate(model.channels)]
     if model.previous is not None:
         inputs += [f"first stage: {names.get(value, value)}" for value in model.foreground]
-    outputs = list(names.values()) if model.regions is None else list(names.values())[1:]
+    outputs = list(names.values())
+    if model.regions is not None:
+        outputs = [plain_text(name, f"region {k}") for k, name in enumerate(model.outputs)]
     one = model.checkpoints[0]
     pred = {
         "type": "image",

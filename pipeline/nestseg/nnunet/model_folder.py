@@ -111,11 +111,19 @@ class NnUNetModel:
 
     @property
     def labels(self) -> dict[int, str]:
-        """Value in the mask → name, the background included."""
+        """Value in the mask → name, the background included.
+
+        A region that later ones paint over is named as what is left of it.
+        """
         if self.regions is None:
             return {_only(value): name for name, value in self._declared.items()}
-        named = zip(self.regions, self._regions, strict=True)
-        return {0: "background"} | dict(named)
+        found = {0: "background"}
+        for number, (value, name) in enumerate(zip(self.regions, self._regions, strict=True)):
+            later = [
+                one for one in self._regions[number + 1 :] if self._inside(name) & self._inside(one)
+            ]
+            found[value] = f"{name} without {' and '.join(later)}" if later else name
+        return found
 
     @property
     def outputs(self) -> list[str]:
@@ -239,6 +247,9 @@ class NnUNetModel:
     @property
     def _declared(self) -> dict[str, Any]:
         return {k: v for k, v in self.dataset["labels"].items() if k != "ignore"}
+
+    def _inside(self, region: str) -> set[int]:
+        return set(map(int, np.atleast_1d(self._declared[region])))
 
     @property
     def _regions(self) -> list[str]:
