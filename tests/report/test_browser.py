@@ -259,7 +259,7 @@ def test_a_case_without_volumes_says_so_and_takes_files(opened: Browser, run: Pa
 
 
 def test_a_browser_without_webgl_says_so(opened: Browser) -> None:
-    opened.run("viewer.known = false")
+    opened.run("HTMLCanvasElement.prototype.getContext = () => null; viewer.known = undefined")
     opened.one('#cases tr[data-key="case00"] .open').click()
     assert "WebGL 2" in opened.one(".says").text
     assert opened.one("#detail .planes").is_displayed()
