@@ -16,7 +16,7 @@ from nestseg.networks import PlainConvUNet
 
 CONFIGURATION = {
     "preprocessor_name": "DefaultPreprocessor",
-    "patch_size": [8, 8, 8],
+    "patch_size": [32, 32, 32],
     "spacing": [1.5, 1.0, 1.0],
     "normalization_schemes": ["ZScoreNormalization"],
     "use_mask_for_norm": [False],
