@@ -30,10 +30,11 @@ def test_what_happens_in_a_cage_is_blamed_on_its_case_alone(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "a site that trusts nothing"))
     refs = [image("a"), image("bb", KILL), image("ccc", RAISE), image("dddd", HANG)]
+    others = set(psutil.Process(os.getpid()).children(recursive=True))
     pool = LocalPool(Settings(tiny_bundle), Limits(), workers=1)
     try:
         outcomes = finish(pool, [job(ref) for ref in refs])
-        processes = psutil.Process(os.getpid()).children(recursive=True)
+        processes = set(psutil.Process(os.getpid()).children(recursive=True)) - others
         assert [one for one in processes if "nestseg.bundle.cage" in one.cmdline()]
     finally:
         pool.close(kill=True)
